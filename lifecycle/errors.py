@@ -1,0 +1,39 @@
+"""Errors a user can answer: what rule, what value, what is accepted; each kind with its own exit code."""
+
+from __future__ import annotations
+
+
+class ProDecksError(Exception):
+    """Base of every error told to the user as one clear message instead of a traceback."""
+
+    exit_code = 1
+
+
+class ConfigError(ProDecksError):
+    """A command, model file, stack file or policy that says something impossible."""
+
+    exit_code = 2
+
+
+class CandidateRejected(ProDecksError):
+    """The candidate is registered but a gate failed."""
+
+    exit_code = 3
+
+
+class DataError(ProDecksError):
+    """The data cannot be trained on: missing columns, empty window, failed expectations."""
+
+    exit_code = 4
+
+
+class UnavailableError(ProDecksError):
+    """A part of the outside world does not answer: source, registry, ops store, disk."""
+
+    exit_code = 5
+
+
+class BusyError(ProDecksError):
+    """The same work is already under way."""
+
+    exit_code = 6
