@@ -1,0 +1,198 @@
+"""The ops store's tables as SQLAlchemy knows them; migrations bring a database to this shape, and a test compares."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from typing_extensions import override
+
+from lifecycle.records import RunState, TriggerKind, VersionState
+from lifecycle.redaction import plain, redacted
+
+
+class UtcDateTime(sa.TypeDecorator[datetime]):
+    """A moment: timezone-aware in, UTC out, whatever the database or its session make of time zones."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    @override
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value} has no time zone; accepted: a timezone-aware moment")
+        moment = value.astimezone(UTC)
+        # SQLite keeps text and no zone: naive UTC sorts rightly there.
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    @override
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class FreeText(sa.TypeDecorator[str]):
+    """What people and errors wrote: kept without secrets and without characters that databases refuse."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    @override
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        return None if value is None else redacted(value)
+
+
+class Details(sa.TypeDecorator[Any]):
+    """JSON without secrets."""
+
+    impl = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+    cache_ok = True
+
+    @override
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
+        return plain(value)
+
+
+def _one_of(column: str, values: type[RunState] | type[TriggerKind] | type[VersionState]) -> sa.CheckConstraint:
+    accepted = ", ".join(f"'{value.value}'" for value in values)
+    return sa.CheckConstraint(f"{column} IN ({accepted})", name=column)
+
+
+metadata = sa.MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+triggers = sa.Table(
+    "triggers",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("pipeline", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("reason", FreeText, nullable=False),
+    sa.Column("requested_by", FreeText, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    _one_of("kind", TriggerKind),
+)
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("trigger_id", sa.Integer, sa.ForeignKey("triggers.id"), nullable=False),
+    sa.Column("pipeline", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("stack", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("as_of", UtcDateTime, nullable=False),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("started_at", UtcDateTime, nullable=False),
+    sa.Column("finished_at", UtcDateTime),
+    sa.Column("lease", sa.Float, nullable=False),  # seconds
+    sa.Column("lease_until", UtcDateTime, nullable=False),
+    sa.Column("detail", FreeText, nullable=False),
+    sa.Column("facts", Details, nullable=False),
+    _one_of("state", RunState),
+    sa.Index("ix_runs_model_started_at", "model", "started_at"),
+    # At most one live run of a pipeline for a model, whoever asks and however many at once.
+    sa.Index(
+        "uq_runs_live",
+        "pipeline",
+        "model",
+        unique=True,
+        sqlite_where=sa.text("state = 'running'"),
+        postgresql_where=sa.text("state = 'running'"),
+    ),
+)
+
+findings = sa.Table(
+    "findings",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("run_id", sa.Text, sa.ForeignKey("runs.id"), nullable=False),
+    sa.Column("phase", sa.Text, nullable=False),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("version", sa.Text),
+    sa.Column("measure", FreeText, nullable=False),
+    sa.Column("subject", FreeText, nullable=False),
+    sa.Column("value", sa.Float),
+    sa.Column("threshold", sa.Float),
+    sa.Column("direction", sa.Text, nullable=False),
+    sa.Column("window", FreeText, nullable=False),
+    sa.Column("verdict", sa.Text, nullable=False),
+    sa.Column("reason", FreeText, nullable=False),
+    sa.Column("count", sa.BigInteger),
+    sa.Column("interval_low", sa.Float),
+    sa.Column("interval_high", sa.Float),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("run_id", "phase", "position"),
+    sa.Index("ix_findings_model_at", "model", "at"),
+)
+
+versions = sa.Table(
+    "versions",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("run_id", sa.Text, sa.ForeignKey("runs.id"), nullable=False),
+    sa.Column("snapshot", sa.Text, nullable=False),
+    sa.Column("config_hash", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("reasons", Details, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("model", "version"),
+    _one_of("state", VersionState),
+)
+
+approvals = sa.Table(
+    "approvals",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("person", FreeText, nullable=False),
+    sa.Column("approved", sa.Boolean, nullable=False),
+    sa.Column("reason", FreeText, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.ForeignKeyConstraint(["model", "version"], ["versions.model", "versions.version"]),
+)
+
+overrides = sa.Table(
+    "overrides",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("gate", sa.Text, nullable=False),
+    sa.Column("person", FreeText, nullable=False),
+    sa.Column("reason", FreeText, nullable=False),
+    sa.Column("granted_at", UtcDateTime, nullable=False),
+    sa.Column("until", UtcDateTime, nullable=False),
+    sa.Index("ix_overrides_model_until", "model", "until"),
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("actor", FreeText, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("subject", FreeText, nullable=False),
+    sa.Column("model", sa.Text),
+    sa.Column("detail", Details, nullable=False),
+    sa.Index("ix_audit_model_id", "model", "id"),
+    sqlite_autoincrement=True,
+)
