@@ -182,7 +182,7 @@ class _Columns:
 
     def equals(self, name: str, category: str) -> Floats:
         """1 where the category is this one, else 0."""
-        return (self.codes[name] == _CODES[name][category]).astype(np.float64)
+        return np.where(self.codes[name] == _CODES[name][category], 1.0, 0.0)
 
     def wave(self, name: str, height: float) -> Floats:
         """An effect that differs from category to category without an order, 0 for nulls; within +-`height`."""

@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: a real PostgreSQL server for those that ask for one."""
+"""Shared by all tests: how hypothesis searches, and a real PostgreSQL server for those that ask for one."""
 
 from __future__ import annotations
 
@@ -14,8 +14,15 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 _databases = count(1)
+
+# Examples are the same in every run, so that a red run can be repeated; mutation runs each test hundreds of times.
+settings.register_profile("default", derandomize=True, deadline=None, database=None)
+settings.register_profile("mutation", settings.get_profile("default"), max_examples=10)
+settings.register_profile("search", deadline=None, max_examples=1_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
 @dataclass(frozen=True)

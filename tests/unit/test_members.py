@@ -44,7 +44,10 @@ GOLDEN = {
 }
 
 
-def table(plan: MemberPlan = MemberPlan(), rows: int = ROWS, seed: int = 7, first: int = 0) -> Members:
+NOTHING = MemberPlan()
+
+
+def table(plan: MemberPlan = NOTHING, rows: int = ROWS, seed: int = 7, first: int = 0) -> Members:
     return generate(plan, rows, seed, START, END, first=first)
 
 
@@ -375,7 +378,7 @@ def test_an_impossible_plan_is_refused_with_what_is_accepted(plan: dict[str, obj
 
 
 def test_all_errors_of_a_plan_are_told_at_once() -> None:
-    with pytest.raises(ConfigError, match="'a'.*; .*'b'.*label_noise"):
+    with pytest.raises(ConfigError, match=r"'a'.*; .*'b'.*label_noise"):
         MemberPlan(drifts=(Drift("a", START),), breaks=(QualityBreak("b", BreakKind.UNIT, START),), label_noise=1.0)
 
 
