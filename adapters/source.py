@@ -341,8 +341,9 @@ def _looked_up(plan: _Plan, rows: ir.Table, join: Join) -> ir.Table:
 def _as_known(plan: _Plan, rows: ir.Table, join: Join) -> ir.Table:
     """A point-in-time join: for each row the latest record that was known at its timestamp.
 
-    PostgreSQL has no ASOF join, so it is counted: records are numbered by when they became known, each distinct key and
-    time counts the records known until then, and that count is the number of the record to take.
+    PostgreSQL has no ASOF join, so it is counted: records (when they became known) and the distinct keys and times of
+    the rows stand in one sequence; a running count of records groups each record with the times it is the latest at,
+    and the record leads its group.
     """
     import ibis
 
@@ -361,28 +362,32 @@ def _as_known(plan: _Plan, rows: ir.Table, join: Join) -> ir.Table:
     copies = ibis.window(group_by=[*keys, "seen"], order_by=[ordered(name) for name in columns])
     records = records.mutate(copy=ibis.row_number().over(copies))
     records = records.filter(records.copy == 0).drop("copy")
-    places = ibis.window(group_by=keys, order_by=["known", "seen"])
-    records = records.mutate(place=(ibis.row_number().over(places) + 1).cast("int64"))
-
     points = rows.select(**{f"k{i}": rows[key] for i, key in enumerate(join.keys)}, at=rows[moment]).distinct()
     points = points.filter([points[key].notnull() for key in keys])
-    # Key types may differ in width between the sides.
-    marks = ibis.union(
-        points.mutate(record=ibis.literal(0, "int64")),
-        records.select(**{key: records[key].cast(points[key].type()) for key in keys}, at=records.known).mutate(
-            record=ibis.literal(1, "int64")
+    sequence = ibis.union(
+        points.mutate(
+            record=ibis.literal(0, "int64"),
+            seen=ibis.null("timestamp(6)"),
+            **{column: ibis.null(records[column].type()) for column in columns},
+        ),
+        records.select(
+            **{key: records[key].cast(points[key].type()) for key in keys},  # int32 here may be int64 there
+            at=records.known,
+            record=ibis.literal(1, "int64"),
+            seen=records.seen,
+            **{column: records[column] for column in columns},
         ),
     )
-    until = ibis.window(group_by=keys, order_by=[marks["at"], marks.record.desc()], preceding=None, following=0)
-    marks = marks.mutate(place=marks.record.sum().over(until).cast("int64"))
-    points = marks.filter(marks.record == 0).drop("record")
-    matched = points.join(records, [*(points[key] == records[key] for key in keys), points.place == records.place])
-    matched = matched.select(
-        **{f"m{key}": points[key] for key in keys},
-        mat=points["at"],
-        seen=records.seen,
-        **{c: records[c] for c in columns},
+    until = ibis.window(
+        group_by=keys, order_by=[sequence["at"], sequence.record.desc(), sequence.seen], preceding=None, following=0
     )
+    sequence = sequence.mutate(place=sequence.record.sum().over(until))
+    group = ibis.window(group_by=[*keys, "place"], order_by=sequence.record.desc())
+    led = {name: sequence[name].first(include_null=True).over(group) for name in ("seen", *columns)}
+    sequence = sequence.select(
+        **{f"m{key}": sequence[key] for key in keys}, mat=sequence["at"], record=sequence.record, **led
+    )
+    matched = sequence.filter((sequence.record == 0) & sequence.seen.notnull())
     if join.max_age is not None:
         matched = matched.filter((matched.seen + _interval(join.max_age)).cast("timestamp(6)") >= matched.mat)
     condition = [rows[key] == matched[f"mk{i}"] for i, key in enumerate(join.keys)] + [rows[moment] == matched.mat]
