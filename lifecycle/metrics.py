@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.stats import poisson
 
 from lifecycle.measures import PERFORMANCE
@@ -26,8 +26,8 @@ CALIBRATION_BINS = 15
 # Poisson(1) counts by inversion of a 16-bit uniform: ten times quicker than an exact sampler, and each
 # probability is right to 2**-16.
 _POISSON = poisson.ppf((np.arange(2**16) + 0.5) / 2**16, 1.0).astype(np.int32)
-# Cells of one batch of resamples: large enough to amortise the calls, small enough to stay near the cache.
-_BATCH_CELLS = 2**20
+# Cells of one batch of resamples: enough to amortise the calls, few enough to stay near the cache.
+_BATCH_CELLS = 2**18
 # A measure that most resamples cannot give has no honest interval.
 _LEAST_FINITE_SHARE = 0.9
 # The smallest probability the logarithm sees, as in scikit-learn.
@@ -60,6 +60,22 @@ def calibration_segments(scores: Floats, bins: int = CALIBRATION_BINS, binning: 
     edges = np.quantile(scores, inner) if binning == "mass" else inner
     bin_of = np.searchsorted(edges, scores, side="left")
     return np.concatenate(([0], np.flatnonzero(np.diff(bin_of)) + 1))
+
+
+class Scratch:
+    """Arrays that are used again from call to call: getting them from the system each time took four times the sums."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[tuple[str, str], NDArray[Any]] = {}
+
+    def array(self, name: str, shape: tuple[int, int], dtype: DTypeLike) -> NDArray[Any]:
+        """Give an array with whatever was left in it; one of that name and type given before is gone."""
+        kind = np.dtype(dtype)
+        cells = shape[0] * shape[1]
+        held = self._arrays.get((name, kind.str))
+        if held is None or held.size < cells:
+            held = self._arrays[name, kind.str] = np.empty(cells, dtype=kind)
+        return held[:cells].reshape(shape)
 
 
 class ScoredRows:
@@ -108,43 +124,53 @@ class ScoredRows:
         if not self.valid:
             return
         self._positive = self.positive.astype(np.int32)
-        # Last row of each run of equal scores: a threshold cannot part them.
+        self._positives_at = np.flatnonzero(self.positive)
+        # A threshold cannot part equal scores: each positive stands with the first and last row of its score.
         ends = np.append(np.flatnonzero(np.diff(self.scores)), self.size - 1)
-        self._ends = None if len(ends) == self.size else ends
+        run = np.searchsorted(ends, self._positives_at)
+        self._last = ends[run]
+        self._before = np.concatenate(([-1], ends[:-1]))[run]
+        self._tied = len(ends) < self.size
         self._decided = int(np.count_nonzero(self.scores >= threshold))
         self._segments = calibration_segments(self.scores, bins, binning)
+        self._gaps = self._positive - self.scores
         likelihood = np.where(self.positive, self.scores, 1 - self.scores)
         self._losses = np.column_stack(
             [-np.log(np.clip(likelihood, _EPSILON, 1 - _EPSILON)), np.square(self.scores - self._positive)]
         )
 
-    def measure(self, weights: ArrayLike | None = None) -> Floats:
+    def measure(self, weights: ArrayLike | None = None, scratch: Scratch | None = None) -> Floats:
         """Take every measure of `NAMES` under each weighting.
 
         Parameters
         ----------
         weights
             Shape (weightings, all rows) or (all rows,): how much each row counts, at least 0; None counts
-            each once.
+            each once. Counts as int32 are quickest; a weighting has to add up within that type.
+        scratch
+            Arrays to use again, when this is called many times.
 
         Returns
         -------
         Shape (weightings, measures), or (measures,) for one weighting; NaN where a measure is not defined.
         """
-        if weights is None:
-            given = np.ones(self.size if not self.size else int(self._rows.max()) + 1, dtype=np.int32)
-        else:
-            given = np.asarray(weights)
-        table = given if given.ndim == 2 else given[np.newaxis, :]
-        result = self._measure(table) if self.valid else np.full((len(table), len(NAMES)), math.nan)
+        given = np.ones(self._rows.max(initial=-1) + 1, dtype=np.int32) if weights is None else np.asarray(weights)
+        table = np.atleast_2d(given)
+        if table.dtype != np.int32:
+            table = table.astype(np.float64)
+        result = np.full((len(table), len(NAMES)), math.nan)
+        if self.valid:
+            result = self._measure(table, scratch or Scratch())
         return result if given.ndim == 2 else result[0]
 
-    def _measure(self, table: NDArray[np.generic]) -> Floats:
-        w = table[:, self._rows]
-        sums = np.int64 if np.issubdtype(w.dtype, np.integer) else np.float64
-        cum_positive = np.cumsum(w * self._positive, axis=1, dtype=sums)
-        cum_all = np.cumsum(w, axis=1, dtype=sums)
-        floats = w.astype(np.float64)
+    def _measure(self, table: NDArray[Any], scratch: Scratch) -> Floats:
+        shape = (len(table), self.size)
+        w = table.take(self._rows, axis=1, out=scratch.array("w", shape, table.dtype), mode="clip")
+        cum_all = np.cumsum(w, axis=1, out=scratch.array("cum_all", shape, w.dtype))
+        floats = scratch.array("floats", shape, np.float64)
+        np.copyto(floats, w)
+        positive = np.multiply(w, self._positive, out=w)
+        cum_positive = np.cumsum(positive, axis=1, out=scratch.array("cum_positive", shape, w.dtype))
 
         total = cum_all[:, -1].astype(np.float64)
         positives = cum_positive[:, -1].astype(np.float64)
@@ -156,19 +182,16 @@ class ScoredRows:
         tn = negatives - fp
 
         with np.errstate(divide="ignore", invalid="ignore"):
-            area, precision_area = _areas(
-                cum_positive if self._ends is None else cum_positive[:, self._ends],
-                cum_all if self._ends is None else cum_all[:, self._ends],
-            )
             both = (positives > 0) & (negatives > 0)
+            wrong, precision_sum = self._areas(floats, cum_positive, cum_all, scratch)
             losses = (floats @ self._losses) / total[:, np.newaxis]
-            gaps = np.add.reduceat(floats * (self._positive - self.scores), self._segments, axis=1)
+            gaps = np.add.reduceat(np.multiply(floats, self._gaps, out=floats), self._segments, axis=1)
             worth = self.business
             value = worth.true_positive * tp + worth.false_positive * fp
             value += worth.true_negative * tn + worth.false_negative * fn
             measures = {
-                "roc_auc": np.where(both, area / (positives * negatives), math.nan),
-                "average_precision": np.where(both, precision_area / positives, math.nan),
+                "roc_auc": np.where(both, 1 - wrong / (positives * negatives), math.nan),
+                "average_precision": np.where(both, precision_sum / positives, math.nan),
                 "accuracy": (tp + tn) / total,
                 "precision": tp / decided,
                 "recall": tp / positives,
@@ -180,20 +203,36 @@ class ScoredRows:
             }
         return np.column_stack([measures[name] for name in NAMES])
 
+    def _areas(
+        self, weights: Floats, cum_positive: NDArray[Any], cum_all: NDArray[Any], scratch: Scratch
+    ) -> tuple[Floats, Floats]:
+        """Weight of the pairs ranked wrong, and the sum of the precisions at each positive.
 
-def _areas(cum_positive: NDArray[np.generic], cum_all: NDArray[np.generic]) -> tuple[Floats, Floats]:
-    """Unnormalised areas under the ROC curve (trapezoids) and the precision-recall curve (steps).
+        All arguments have shape (weightings, rows), in descending order of score. Among equal scores half of
+        the pairs count as ranked wrong.
+        """
+        shape = (len(weights), len(self._positives_at))
 
-    Both arguments have shape (weightings, distinct scores): weight at or above each distinct score.
-    """
-    tp = cum_positive.astype(np.float64)
-    decided = cum_all.astype(np.float64)
-    new_tp = np.diff(tp, axis=1, prepend=0.0)
-    new_fp = np.diff(decided, axis=1, prepend=0.0) - new_tp
-    # Among equal scores half of the pairs count as ranked right.
-    area = np.einsum("ij,ij->i", new_fp, tp - new_tp / 2)
-    precision = np.divide(tp, decided, out=decided, where=decided > 0)
-    return area, np.einsum("ij,ij->i", new_tp, precision)
+        def at(source: NDArray[Any], places: NDArray[np.intp], name: str) -> Floats:
+            taken = scratch.array(f"{name} taken", shape, source.dtype)
+            result = scratch.array(name, shape, np.float64)
+            np.copyto(result, source.take(places, axis=1, out=taken, mode="clip"))
+            return result
+
+        weight = at(weights, self._positives_at, "weight")
+        tp = at(cum_positive, self._last, "tp")
+        decided = at(cum_all, self._last, "decided")
+        fp = np.subtract(decided, tp, out=scratch.array("fp", shape, np.float64))
+        wrong = np.einsum("ij,ij->i", weight, fp)
+        # No weight at or above a score means that its own weight is 0 too: it adds nothing, whatever it is divided by.
+        precision = np.divide(tp, np.maximum(decided, np.finfo(np.float64).tiny, out=decided), out=tp)
+        precision_sum = np.einsum("ij,ij->i", weight, precision)
+        if self._tied:
+            # mode="clip" reads -1, nothing above, as row 0: set it right.
+            above = at(cum_all, self._before, "tp") - at(cum_positive, self._before, "decided")
+            above[:, self._before < 0] = 0.0
+            wrong = (wrong + np.einsum("ij,ij->i", weight, above)) / 2
+        return wrong, precision_sum
 
 
 def performance(
@@ -251,18 +290,20 @@ def bootstrap(views: Mapping[str, ScoredRows], rows: int, resamples: int, seed: 
     For each view shape (resamples, measures), columns as in `NAMES`.
     """
     rng = np.random.default_rng(seed)
+    scratch = Scratch()
     batch = max(1, _BATCH_CELLS // max(rows, 1))
     result = {name: np.empty((resamples, len(NAMES))) for name in views}
     for start in range(0, resamples, batch):
         count = min(batch, resamples - start)
-        weights = _POISSON[rng.integers(0, 2**16, (count, rows), dtype=np.uint16)]
+        draws = rng.integers(0, 2**16, (count, rows), dtype=np.uint16)
+        weights = _POISSON.take(draws, out=scratch.array("weights", (count, rows), np.int32), mode="clip")
         for name, view in views.items():
-            result[name][start : start + count] = view.measure(weights)
+            result[name][start : start + count] = view.measure(weights, scratch)
     return result
 
 
 def interval(
-    samples: Floats, confidence: float, *, centre: float | None = None, low: float = -math.inf
+    samples: Floats, confidence: float, *, centre: float | None = None, low: float = -math.inf, high: float = math.inf
 ) -> tuple[float, float]:
     """Percentile interval of a measure's resamples.
 
@@ -275,8 +316,8 @@ def interval(
     centre
         Moves the interval so that the median of the resamples lies here. For measures that every resampling
         pushes up because they add up absolute gaps (calibration error, difference of groups).
-    low
-        Smallest value the measure can take.
+    low, high
+        Smallest and largest value the measure can take.
 
     Returns
     -------
@@ -286,6 +327,6 @@ def interval(
     if finite.size == 0 or finite.size < _LEAST_FINITE_SHARE * samples.size:
         return math.nan, math.nan
     tail = (1 - confidence) / 2
-    bounds = np.quantile(finite, [tail, 0.5, 1 - tail])
-    shift = 0.0 if centre is None else centre - bounds[1]
-    return max(float(bounds[0] + shift), low), max(float(bounds[2] + shift), low)
+    lower, median, upper = np.quantile(finite, [tail, 0.5, 1 - tail]).tolist()
+    shift = 0.0 if centre is None else centre - median
+    return min(max(lower + shift, low), high), min(max(upper + shift, low), high)
