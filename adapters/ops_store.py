@@ -617,7 +617,9 @@ def _engine(url: str) -> sa.Engine:
     backend = parsed.get_backend_name()
     if backend == "sqlite" and parsed.drivername in ("sqlite", "sqlite+pysqlite"):
         if not parsed.database or parsed.database == ":memory:" or parsed.query:
-            raise ConfigError(f"ops store URL names no file; {accepted}")
+            raise ConfigError(f"ops store URL names no file, or has options; {accepted}")
+        # Every call connects anew, maybe after somebody changed the working directory.
+        parsed = parsed.set(database=str(Path(parsed.database).absolute()))
         engine = sa.create_engine(
             parsed, poolclass=sa.pool.NullPool, connect_args={"timeout": WAIT_S, "check_same_thread": False}
         )

@@ -1,4 +1,4 @@
-"""When a person may let a failed gate pass: with a name, a reason and an end that is near."""
+"""When a person may let a failed gate pass: with a name, a reason and an end that is near (R7.3)."""
 
 from __future__ import annotations
 

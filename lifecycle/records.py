@@ -1,4 +1,4 @@
-"""What the ops store keeps, as values: runs and what started them, versions, overrides, the audit trail."""
+"""What the ops store keeps, as values: runs and what started them (R3.1, R3.2, R3.3), versions (R3.8), audit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lifecycle.findings import Finding
 
 
 class TriggerKind(enum.StrEnum):
-    """What asked for a run (R3.1 to R3.3)."""
+    """What asked for a run (R3.1, R3.2, R3.3)."""
 
     SCHEDULE = "schedule"
     EVENT = "event"
