@@ -7,11 +7,13 @@ threshold that could never be crossed is refused. Defaults are the plan's number
 from __future__ import annotations
 
 import enum
+import hashlib
+import json
 import re
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-import pandas as pd
+from dateutil.relativedelta import relativedelta
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, field_validator, model_validator
 from pydantic_core import core_schema
 
@@ -46,20 +48,20 @@ class Duration(str):
         return super().__new__(cls, text)
 
     @property
-    def offset(self) -> pd.DateOffset:
-        """Calendar offset: six months before 31 August is 28 February."""
+    def offset(self) -> relativedelta:
+        """Calendar offset: six months before 31 August is the last day of February."""
         match = self._PATTERN.match(self)
         assert match is not None
         span: dict[str, Any] = {self._KEYWORD[match[2]]: int(match[1])}
-        return pd.DateOffset(**span)
+        return relativedelta(**span)
 
     def before(self, moment: datetime) -> datetime:
         """The moment this span earlier."""
-        return (pd.Timestamp(moment) - self.offset).to_pydatetime()
+        return moment - self.offset
 
     def after(self, moment: datetime) -> datetime:
         """The moment this span later."""
-        return (pd.Timestamp(moment) + self.offset).to_pydatetime()
+        return moment + self.offset
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
@@ -203,6 +205,9 @@ class Quality(Section):
     max_missing_severity: Severity = Field(Severity.WARNING, description="What too many nulls mean.")
     range_severity: Severity = Field(Severity.ERROR, description="What a value outside a declared range means.")
     range_mostly: Share = Field(1.0, description="Share of values that must be inside declared ranges and lists.")
+    max_text_length: Count = Field(
+        1_000, description="Characters; a longer value in the key, a category or a group is taken for damage."
+    )
     leak_auc: Annotated[float, Field(gt=0.5, le=1)] = Field(
         0.95, description="A single feature that ranks the label better than this is reported as a suspected leak."
     )
@@ -504,6 +509,14 @@ class ModelSpec(Section):
     def feature_names(self) -> list[str]:
         """All features: the signature of the saved model, in the file's order."""
         return [feature.name for feature in self.features]
+
+    def fingerprint(self, *sections: str) -> str:
+        """First 16 hex digits of the sha256 of the named sections (all when none is named).
+
+        Layout, comments and the order of keys in the file do not matter; a default written out is the default.
+        """
+        content = self.model_dump(mode="json", include=set(sections) or None)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def schedule(self) -> Literal["weekly", "monthly"]:

@@ -1,0 +1,260 @@
+"""MLflow: the runs, the registered versions with their evidence, and the aliases that mirror what was decided (R2.2, R3.8)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lifecycle.errors import ConfigError, UnavailableError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow import MlflowClient
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A registered version.
+
+    Parameters
+    ----------
+    version
+        Its number in the registry, as text.
+    run
+        MLflow run that made it.
+    created
+        False when this very model had been registered before.
+    """
+
+    version: str
+    run: str
+    created: bool
+
+
+class Registry:
+    """MLflow's tracking server and model registry behind one address.
+
+    Parameters
+    ----------
+    url
+        Tracking and registry URI: ``sqlite:///file`` or ``http(s)://...``.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def ensure_experiment(self, name: str) -> str:
+        """Make the experiment once, its artifacts beside a local database instead of the current folder; its id."""
+        from mlflow.exceptions import MlflowException
+
+        with self._errors("make the experiment"):
+            client = self._client()
+            existing = client.get_experiment_by_name(name)
+            if existing is not None:
+                return str(existing.experiment_id)
+            location = None
+            if self.url.startswith("sqlite:///"):
+                location = (Path(self.url.removeprefix("sqlite:///")).parent / "artifacts" / name).resolve().as_uri()
+            try:
+                return str(client.create_experiment(name, artifact_location=location))
+            except MlflowException:  # another process was quicker
+                existing = client.get_experiment_by_name(name)
+                if existing is None:
+                    raise
+                return str(existing.experiment_id)
+
+    def find(self, model: str, content: str) -> Registered | None:
+        """Look for a version registered earlier with the same content."""
+        with self._errors("search versions"):
+            for version in self._client().search_model_versions(f"name = '{model}' and tags.content = '{content}'"):
+                return Registered(str(version.version), str(version.run_id), created=False)
+        return None
+
+    def register(
+        self,
+        model: str,
+        run: str,
+        folder: Path,
+        example: pd.DataFrame,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        files: Mapping[str, str | bytes],
+    ) -> Registered:
+        """Log a model with its evidence on its run and register it as a new version.
+
+        Parameters
+        ----------
+        model
+            Registered model's name.
+        run
+            MLflow run that trained it.
+        folder
+            SavedModel folder.
+        example
+            A few raw feature rows: input example and, with the model's outputs, the signature.
+        metrics
+            Finite measures.
+        tags
+            What it was made from and how it was judged; ``content`` identifies the model.
+        files
+            Artifact path: its content (card, plots, evaluation).
+
+        Returns
+        -------
+        Registered
+            The version; the one that exists when the same content had been registered before.
+        """
+        existing = self.find(model, tags["content"])
+        if existing is not None:
+            self.tag(model, existing.version, tags)
+            return existing
+        import mlflow
+        from mlflow.models import ModelSignature
+        from mlflow.types import ColSpec, DataType, Schema
+
+        signature = ModelSignature(
+            inputs=Schema(
+                [
+                    ColSpec(
+                        DataType.double if example[name].dtype.kind == "f" else DataType.string, name, required=False
+                    )
+                    for name in example.columns
+                ]
+            ),
+            outputs=Schema([ColSpec(DataType.double, "score"), ColSpec(DataType.long, "decision")]),
+        )
+        with self._errors("register the version"), _quiet():
+            client = self._client()
+            mlflow.set_tracking_uri(self.url)
+            mlflow.set_registry_uri(self.url)
+            with mlflow.start_run(run_id=run):
+                mlflow.log_metrics(dict(metrics))
+                mlflow.set_tags({key: value[:5000] for key, value in tags.items()})
+                for path, content in files.items():
+                    _log_file(client, run, path, content)
+                info = mlflow.pyfunc.log_model(
+                    name=model,
+                    loader_module="adapters.saved_model",
+                    data_path=str(folder),
+                    code_paths=None,
+                    signature=signature,
+                    input_example=None,
+                    pip_requirements=["tensorflow", "numpy", "pandas"],
+                )
+                _log_file(client, run, "input_example.json", example.to_json(orient="split", index=False) or "")
+            self._ensure_model(client, model)
+            version = client.create_model_version(
+                model, info.model_uri, run_id=run, tags={key: value[:5000] for key, value in tags.items()}
+            )
+            return Registered(str(version.version), run, created=True)
+
+    def tag(self, model: str, version: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a version."""
+        with self._errors("tag the version"):
+            client = self._client()
+            for key, value in tags.items():
+                client.set_model_version_tag(model, version, key, value[:5000])
+
+    def set_alias(self, model: str, alias: str, version: str) -> None:
+        """Point an alias at a version."""
+        with self._errors("set the alias"):
+            self._client().set_registered_model_alias(model, alias, version)
+
+    def version_of(self, model: str, alias: str) -> str | None:
+        """Return the version an alias points at; None when it points nowhere."""
+        from mlflow.exceptions import MlflowException
+
+        with self._errors("read the alias"):
+            try:
+                return str(self._client().get_model_version_by_alias(model, alias).version)
+            except MlflowException as error:
+                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    return None
+                raise
+
+    def tags(self, model: str, version: str) -> dict[str, str]:
+        """Return the tags of a version; ConfigError when there is no such version."""
+        from mlflow.exceptions import MlflowException
+
+        with self._errors("read the version"):
+            try:
+                return dict(self._client().get_model_version(model, version).tags)
+            except MlflowException as error:
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    raise ConfigError(f"{model} has no version {version!r} in the registry") from None
+                raise
+
+    def download(self, model: str, version: str, destination: Path) -> Path:
+        """Copy a version's SavedModel to a folder; the folder that holds ``saved_model.pb``."""
+        import mlflow
+
+        with self._errors("download the version"), _quiet():
+            mlflow.set_tracking_uri(self.url)
+            mlflow.set_registry_uri(self.url)
+            copied = mlflow.artifacts.download_artifacts(f"models:/{model}/{version}", dst_path=str(destination))
+        found = sorted(Path(copied).rglob("saved_model.pb"))
+        if len(found) != 1:
+            raise UnavailableError(
+                f"{model} version {version} holds {len(found)} SavedModels in the registry; accepted: 1"
+            )
+        return found[0].parent
+
+    def _ensure_model(self, client: MlflowClient, model: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            client.create_registered_model(model)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _client(self) -> MlflowClient:
+        import mlflow
+
+        _quiet_loggers()
+        return mlflow.MlflowClient(tracking_uri=self.url, registry_uri=self.url)
+
+    @contextlib.contextmanager
+    def _errors(self, doing: str) -> Iterator[None]:
+        from mlflow.exceptions import MlflowException
+        from requests.exceptions import RequestException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        # An http address answers for itself or times out soon, instead of MLflow's default of minutes.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        try:
+            yield
+        except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
+            first = (str(error).splitlines() or [type(error).__name__])[0][:300]
+            raise UnavailableError(f"the model registry could not {doing}: {first}") from error
+
+
+def _log_file(client: MlflowClient, run: str, path: str, content: str | bytes) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / Path(path).name
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+        parent = str(Path(path).parent)
+        client.log_artifact(run, str(file), artifact_path=None if parent == "." else parent)
+
+
+def _quiet_loggers() -> None:
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep MLflow's notes about types and requirements off the operator's terminal."""
+    _quiet_loggers()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

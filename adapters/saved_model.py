@@ -1,0 +1,93 @@
+"""Score raw feature rows with a SavedModel, and the loader that MLflow finds for a registered one (R3.8)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+if TYPE_CHECKING:
+    from lifecycle.spec import ModelSpec
+
+BATCH_ROWS = 65_536
+
+
+class SavedModel:
+    """A loaded SavedModel whose signature takes one vector for each raw feature.
+
+    Parameters
+    ----------
+    folder
+        Folder that holds ``saved_model.pb``.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        from adapters.network import tensorflow
+
+        self._tf = tensorflow()
+        self._loaded = self._tf.saved_model.load(str(folder))
+        self._signature = self._loaded.signatures["serving_default"]
+        self.inputs = {name: spec.dtype for name, spec in self._signature.structured_input_signature[1].items()}
+
+    def predict(self, frame: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Score rows.
+
+        Parameters
+        ----------
+        frame
+            Raw features; missing is NaN for numbers, None or "" for categories. Other columns are left alone.
+        params
+            None: there are none.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``score``, the probability of the positive class, and ``decision``, 0 or 1; the frame's index.
+
+        Raises
+        ------
+        KeyError
+            A feature is missing; it is named.
+        """
+        del params
+        columns = {name: self._column(frame, name) for name in self.inputs}
+        parts: list[dict[str, Any]] = []
+        for start in range(0, len(frame), BATCH_ROWS):
+            batch = {name: self._tf.constant(values[start : start + BATCH_ROWS]) for name, values in columns.items()}
+            parts.append({name: tensor.numpy() for name, tensor in self._signature(**batch).items()})
+        return pd.DataFrame(
+            {
+                "score": np.concatenate([part["score"].reshape(-1) for part in parts] or [[]]).astype(np.float64),
+                "decision": np.concatenate([part["decision"].reshape(-1) for part in parts] or [[]]).astype(np.int64),
+            },
+            index=frame.index,
+        )
+
+    def _column(self, frame: pd.DataFrame, name: str) -> npt.NDArray[Any]:
+        if name not in frame:
+            raise KeyError(f"feature {name!r} is missing; accepted: {', '.join(self.inputs)}")
+        column = frame[name]
+        if self.inputs[name] == self._tf.string:
+            return column.where(column.notna(), "").astype(str).to_numpy(dtype=object)
+        return column.to_numpy(dtype=self.inputs[name].as_numpy_dtype)
+
+
+def score(folder: Path, frame: pd.DataFrame, spec: ModelSpec) -> npt.NDArray[np.float64]:
+    """Probability of the positive class for each row, shape (rows,).
+
+    Raises
+    ------
+    KeyError
+        The model takes a feature that the frame does not have.
+    """
+    del spec
+    return SavedModel(folder).predict(frame)["score"].to_numpy()
+
+
+def _load_pyfunc(path: str) -> SavedModel:
+    """Load a registered version; MLflow calls it by this name."""
+    found = sorted(Path(path).rglob("saved_model.pb"))
+    return SavedModel(found[0].parent)

@@ -1,0 +1,1 @@
+"""The operators' verbs: what people type, and what they see."""

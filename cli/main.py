@@ -1,0 +1,261 @@
+"""Commands and options; heavy libraries are imported by the command that needs them, so that help answers at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from lifecycle.errors import ConfigError, ProDecksError
+
+PIPELINES = ("train",)
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Machine-learning models in production, from one file each.",
+)
+models = typer.Typer(help="List the models; [bold]check[/bold] validates their files.", invoke_without_command=True)
+stacks = typer.Typer(help="Where pipelines run: list, show, apply.", no_args_is_help=True)
+runs = typer.Typer(help="What ran, and how it ended; [bold]show[/bold] tells one run.", invoke_without_command=True)
+override = typer.Typer(help="Let a failed gate pass, on record: who, why, until when.", no_args_is_help=True)
+app.add_typer(models, name="models")
+app.add_typer(stacks, name="stacks")
+app.add_typer(runs, name="runs")
+app.add_typer(override, name="override")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts.")]
+StackOption = Annotated[str, typer.Option("--stack", help="Stack file: where it runs.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    pipeline: Annotated[str | None, typer.Option("--pipeline", help=f"What to run: {', '.join(PIPELINES)}.")] = None,
+    model: Annotated[list[str] | None, typer.Option("--model", help="Model to run it for; repeatable, or all.")] = None,
+    stack: StackOption = "local",
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="Moment to look back from, ISO 8601; default: now.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option("--trials", min=1, help="Hyper-parameter trials.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=2**31 - 1, help="Seed of every random choice.")
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why it is run by hand; kept on record.")] = "",
+    by: Annotated[str, typer.Option("--by", help="Who asks; default: the user of this machine.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Run a pipeline: [bold]python run.py --pipeline train[/bold] trains the default model on the shipped data."""
+    if context.invoked_subcommand is not None:
+        if pipeline is not None:
+            raise ConfigError(f"--pipeline {pipeline} and {context.invoked_subcommand} together; accepted: one of them")
+        return
+    if pipeline is None:
+        sys.stdout.write(context.get_help() + "\n")
+        return
+    from adapters.model_files import nearest
+
+    if pipeline not in PIPELINES:
+        raise ConfigError(f"unknown pipeline {pipeline!r}; {nearest(pipeline, list(PIPELINES))}")
+    from cli.training import TrainRequest, run_training
+
+    request = TrainRequest(
+        models=model or ["flight_delay"],
+        stack=stack,
+        as_of=as_of,
+        trials=trials,
+        seed=seed,
+        reason=reason or "run by hand",
+        requested_by=by or _user(),
+    )
+    raise typer.Exit(run_training(request, as_json=as_json))
+
+
+@models.callback()
+def models_list(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List the models: owner, tier, sensitivity, schedule, source, gates."""
+    if context.invoked_subcommand is None:
+        from cli.models import list_models
+
+        list_models(as_json=as_json)
+
+
+@models.command("check")
+def models_check(as_json: JsonOption = False) -> None:
+    """Validate every model file: all errors at once, each with file, line, key and what is accepted."""
+    from cli.models import check
+
+    raise typer.Exit(check(as_json=as_json))
+
+
+@models.command("versions")
+def models_versions(model: str, stack: StackOption = "local", as_json: JsonOption = False) -> None:
+    """List a model's registered versions and what was decided about each."""
+    from cli.models import versions
+
+    versions(model, stack, as_json=as_json)
+
+
+@models.command("promote")
+def models_promote(
+    model: str,
+    version: str,
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept on record.")],
+    by: Annotated[str, typer.Option("--by", help="Who answers for it; default: the user of this machine.")] = "",
+    stack: StackOption = "local",
+) -> None:
+    """Make an approved version the champion that later candidates are compared with."""
+    from cli.models import promote
+
+    promote(model, version, by or _user(), reason, stack)
+
+
+@app.command("new-model")
+def new_model(
+    name: str,
+    table: Annotated[str, typer.Option("--table", help="Table of the source.")],
+    label: Annotated[str, typer.Option("--label", help="Column to predict.")],
+    timestamp: Annotated[str | None, typer.Option("--timestamp", help="When the prediction is due.")] = None,
+    entity: Annotated[str | None, typer.Option("--entity", help="Unique key of a row.")] = None,
+    stack: StackOption = "local",
+) -> None:
+    """Draft a model file from a table: types, ranges, suspected leaks and identifiers."""
+    from cli.models import draft
+
+    draft(name, table, label, timestamp, entity, stack)
+
+
+@app.command("prove-gates")
+def prove_gates(
+    model: Annotated[list[str] | None, typer.Option("--model", help="Model; repeatable; default: all.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show each gate of a model firing and not firing on data made for it; fail if one cannot fire."""
+    from cli.models import prove
+
+    raise typer.Exit(prove(model or ["all"], as_json=as_json))
+
+
+@override.command("grant")
+def override_grant(
+    model: str,
+    gate: Annotated[str, typer.Option("--gate", help="Name of the gate, as the gate table shows it.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why it may pass.")],
+    until: Annotated[str, typer.Option("--until", help="Last day it holds, ISO 8601.")],
+    by: Annotated[str, typer.Option("--by", help="The person who answers for it.")],
+    stack: StackOption = "local",
+) -> None:
+    """Let one failed gate of one model pass until a day; the finding stays visible."""
+    from cli.records import grant
+
+    grant(model, gate, by, reason, until, stack)
+
+
+@override.command("list")
+def override_list(model: str, stack: StackOption = "local", as_json: JsonOption = False) -> None:
+    """List the overrides ever granted for a model."""
+    from cli.records import list_overrides
+
+    list_overrides(model, stack, as_json=as_json)
+
+
+@runs.callback()
+def runs_list(
+    context: typer.Context,
+    model: Annotated[str | None, typer.Option("--model", help="Only this model's.")] = None,
+    stack: StackOption = "local",
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Newest so many.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List the newest runs."""
+    if context.invoked_subcommand is None:
+        from cli.records import list_runs
+
+        list_runs(model, stack, limit, as_json=as_json)
+
+
+@runs.command("show")
+def runs_show(run: str, stack: StackOption = "local", as_json: JsonOption = False) -> None:
+    """Tell one run: what asked for it, its findings, how it ended."""
+    from cli.records import show_run
+
+    show_run(run, stack, as_json=as_json)
+
+
+@stacks.command("list")
+def stacks_list(as_json: JsonOption = False) -> None:
+    """List the stack files."""
+    from cli.stacks import list_stacks
+
+    list_stacks(as_json=as_json)
+
+
+@stacks.command("show")
+def stacks_show(name: str, as_json: JsonOption = False) -> None:
+    """Show a stack as it would be applied, passwords left out."""
+    from cli.stacks import show
+
+    show(name, as_json=as_json)
+
+
+@stacks.command("apply")
+def stacks_apply(name: str) -> None:
+    """Make ZenML agree with a stack file, and say what changed."""
+    from cli.stacks import apply
+
+    apply(name)
+
+
+@app.command("dashboard")
+def dashboard(
+    port: Annotated[int, typer.Option("--port", help="ZenML's port; MLflow takes the next one.")] = 8237,
+    stack: StackOption = "local",
+) -> None:
+    """Open the ZenML dashboard and MLflow's pages over the same state, until Ctrl-C."""
+    from cli.dashboard import serve
+
+    raise typer.Exit(serve(port, stack))
+
+
+def main() -> NoReturn:
+    """Run, and answer every foreseeable failure with one message and the exit code of its kind."""
+    # A terminated run cleans up as an interrupted one does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        code = app(standalone_mode=False) or 0
+    except ProDecksError as error:
+        code = _tell(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        code = _tell("interrupted; run the same command to go on where it stopped", 130)
+    except OSError as error:
+        code = _tell(f"{error.filename or 'the machine'}: {error.strerror or error}", 5)
+    except Exception as error:
+        # Typer stands on its own copy of click: its usage errors are known by what they can do.
+        if not hasattr(error, "format_message"):
+            raise
+        code = _tell(error.format_message(), 2)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    raise SystemExit(code)
+
+
+def _tell(message: str, code: int) -> int:
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), message))
+    return code
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without a passwd entry
+        return f"uid {os.getuid()}"

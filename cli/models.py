@@ -1,0 +1,167 @@
+"""Verbs over models: list, check, draft, prove, versions, promote."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from adapters.model_files import check_models, load_model, model_names, shown
+from adapters.services import models_folder
+from cli.show import console, print_json, table, verdict
+from cli.workspace import Workspace
+from lifecycle.errors import ConfigError
+from lifecycle.findings import Verdict
+from lifecycle.spec import ModelSpec, Sensitivity
+
+
+def chosen(names: list[str]) -> list[str]:
+    """Spell out ``all``; names once each, in the order given."""
+    known = model_names(models_folder())
+    return list(dict.fromkeys(name for given in names for name in (known if given == "all" else [given])))
+
+
+def list_models(*, as_json: bool) -> None:
+    """Print the models; a file with errors is named and does not hide the others."""
+    specs, problems = check_models(models_folder())
+    if as_json:
+        print_json([spec.model_dump(mode="json") for spec in specs])
+    else:
+        columns = (
+            "model",
+            "owner",
+            "tier",
+            "sensitivity",
+            "retrained",
+            "source",
+            "features#",
+            "gates#",
+            "what it says",
+        )
+        rows = [
+            (
+                spec.name,
+                spec.owner.team,
+                spec.tier.value,
+                spec.sensitivity.value.replace("_", "-"),
+                spec.schedule,
+                spec.source.table,
+                len(spec.features),
+                len(spec.evaluation.gates),
+                spec.description,
+            )
+            for spec in specs
+        ]
+        console().print(table("models", columns, rows))
+    for path in sorted({problem.path for problem in problems}):
+        sys.stderr.write(f"{path} has errors: run.py models check\n")
+
+
+def check(*, as_json: bool) -> int:
+    """Print everything wrong in the model files; the exit code."""
+    from adapters.expectations import problems as expectation_problems
+    from adapters.model_files import FileProblem
+
+    specs, problems = check_models(models_folder())
+    for spec in specs:
+        path = shown(models_folder() / f"{spec.name}.yaml")
+        problems += [FileProblem(path, 1, "quality.expectations", text) for text in expectation_problems(spec)]
+    if as_json:
+        print_json({"valid": [spec.name for spec in specs], "problems": [asdict(problem) for problem in problems]})
+    else:
+        for problem in problems:
+            sys.stdout.write(f"{problem}\n")
+        sys.stdout.write(f"{len(model_names(models_folder()))} model files, {len(problems)} problems\n")
+    return ConfigError.exit_code if problems else 0
+
+
+def draft(name: str, source_table: str, label: str, timestamp: str | None, entity: str | None, stack: str) -> None:
+    """Profile a table and write the drafted model file; never over one that exists."""
+    from adapters.table_profile import draft_model
+
+    if name in model_names(models_folder()):
+        raise ConfigError(f"model {name!r} exists; accepted: a new name")
+    workspace = Workspace.open(stack)
+    workspace.ensure_sample_database()
+    text = draft_model(workspace.services.source, name, source_table, label, timestamp=timestamp, entity=entity)
+    path = models_folder() / f"{name}.yaml"
+    path.write_text(text, encoding="utf-8")
+    load_model(name, folder=models_folder())
+    out = console()
+    for line in text.splitlines():
+        if line.startswith("#"):
+            out.print(line.removeprefix("#").strip(), markup=False)
+    out.print(f"\n{shown(path)} drafted; read it, then: python run.py --pipeline train --model {name}", markup=False)
+
+
+def prove(names: list[str], *, as_json: bool) -> int:
+    """Show every gate of the models firing, passing and lacking data; 1 when one cannot."""
+    from lifecycle.proving import prove as proofs_of
+
+    specs = [load_model(name, folder=models_folder()) for name in chosen(names)]
+    proofs = {spec.name: proofs_of(spec) for spec in specs}
+    proven = all(proof.proven for found in proofs.values() for proof in found)
+    if as_json:
+        print_json({name: [proof.to_dict() for proof in found] for name, found in proofs.items()})
+        return 0 if proven else 1
+    out = console()
+    for spec in specs:
+        rows = [
+            (
+                proof.gate,
+                f"{proof.direction.sign} {proof.threshold:g}",
+                proof.fires or "no case found",
+                proof.passes or "no case found",
+                proof.lacks_data or "no case found",
+                verdict(Verdict.PASS if proof.proven else Verdict.FAIL),
+            )
+            for proof in proofs[spec.name]
+        ]
+        columns = ("gate", "asked", "fires on", "passes on", "no data on", "proven")
+        out.print(table(f"{spec.name}: gates on data made for them", columns, rows))
+        out.print()
+    out.print("every gate can fire, pass and lack data" if proven else "a gate cannot do what it is for: see above")
+    return 0 if proven else 1
+
+
+def versions(model: str, stack: str, *, as_json: bool) -> None:
+    """Print a model's registered versions, newest first."""
+    from adapters.ops_store import OpsStore
+
+    workspace = Workspace.open(stack)
+    load_model(model, workspace.environment, models_folder())
+    found = OpsStore.open(workspace.services.ops).versions(model)
+    if as_json:
+        print_json([asdict(record) for record in found])
+        return
+    columns = ("version#", "state", "since (UTC)", "snapshot", "reasons")
+    rows = [(one.version, one.state.value, one.at, one.snapshot, "; ".join(one.reasons)) for one in found]
+    console().print(table(f"versions of {model}", columns, rows))
+
+
+def promote(model: str, version: str, person: str, reason: str, stack: str) -> None:
+    """Make an approved version the champion.
+
+    Raises
+    ------
+    ConfigError
+        No such version, one that was rejected, no reason, or a model whose deployment a committee approves.
+    """
+    from adapters.ops_store import OpsStore
+    from adapters.registry import Registry
+
+    workspace = Workspace.open(stack)
+    spec = load_model(model, workspace.environment, models_folder())
+    refuse_promotion(spec, reason)
+    ops = OpsStore.open(workspace.services.ops)
+    ops.promote(model, version, person=person, reason=reason, now=datetime.now(UTC))
+    Registry(workspace.services.registry).set_alias(model, "champion", version)
+    console().print(f"{model} version {version} is the champion: {reason}", markup=False)
+
+
+def refuse_promotion(spec: ModelSpec, reason: str) -> None:
+    """Refuse what one person may not do alone (R4.5)."""
+    if not reason.strip():
+        raise ConfigError("--reason is empty; accepted: why this version becomes the champion")
+    if spec.sensitivity is Sensitivity.CRITICAL:
+        raise ConfigError(f"{spec.name} is critical: a committee approves it, one person may not")

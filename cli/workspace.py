@@ -1,0 +1,134 @@
+"""Set-up on first use: folders, quiet libraries, stack, sample database; nothing outside the var folder is written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapters.model_files import ROOT, load_environment
+from adapters.services import SOURCE, VAR, Services, var_folder
+from lifecycle.errors import UnavailableError
+from lifecycle.spec import Environment
+from stacks.stack_file import StackFile, load_stack
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A place to run pipelines in.
+
+    Parameters
+    ----------
+    stack
+        The stack file in force.
+    environment
+        The environment it names.
+    services
+        Addresses of the outside world.
+    """
+
+    stack: StackFile
+    environment: Environment
+    services: Services
+
+    @classmethod
+    def open(cls, stack_name: str) -> Workspace:
+        """Prepare the process for a stack; idempotent.
+
+        Raises
+        ------
+        ConfigError
+            Unknown stack or environment, or a file or variable that is wrong.
+        UnavailableError
+            The var folder cannot be written.
+        """
+        var = var_folder()
+        os.environ[VAR] = str(var)
+        _isolate(var)
+        stack = load_stack(stack_name)
+        environment = load_environment(stack.environment)
+        for name, address in stack.services.items():
+            os.environ.setdefault(name, address)
+        try:
+            for folder in ("artifacts", "mlflow/artifacts", "cache", "zenml"):
+                (var / folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UnavailableError(
+                f"{var} cannot be written: {error.strerror}; set {VAR} to a folder that can"
+            ) from None
+        return cls(stack, environment, Services.from_environment())
+
+    def ensure_sample_database(self) -> None:
+        """Make the embedded sample database where the stack points into the var folder; another source is left alone."""
+        path = var_folder() / "source.duckdb"
+        if os.environ[SOURCE] == f"duckdb:///{path}":
+            from adapters.sample_database import ensure_sample_database
+
+            ensure_sample_database(path, ROOT / "data")
+
+    def apply_stack(self) -> list[str]:
+        """Make ZenML agree with the stack file; what changed, in words."""
+        from zenml.utils import source_utils
+
+        from stacks.apply import apply_stack
+
+        source_utils.set_custom_source_root(str(ROOT))
+        return apply_stack(self.stack)
+
+
+def _isolate(var: Path) -> None:
+    """Point every library's state into the var folder, and keep the libraries quiet and at home."""
+    cache = str(var / "cache")
+    for name, value in {
+        "ZENML_CONFIG_PATH": str(var / "zenml"),
+        "ZENML_ANALYTICS_OPT_IN": "false",
+        "ZENML_AUTO_OPEN_DASHBOARD": "false",
+        "ZENML_ENABLE_RICH_TRACEBACK": "false",
+        "ZENML_LOGGING_VERBOSITY": "ERROR",
+        "ZENML_DISABLE_STEP_NAMES_IN_LOGS": "true",
+        "GX_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "GIT_PYTHON_REFRESH": "quiet",
+        "MPLBACKEND": "Agg",
+        "MPLCONFIGDIR": f"{cache}/matplotlib",
+        "KERAS_HOME": f"{cache}/keras",
+        "XDG_CACHE_HOME": cache,
+        "XDG_CONFIG_HOME": f"{cache}/config",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_ENABLE_ONEDNN_OPTS": "1",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def git_revision() -> str:
+    """Revision of the code, with ``+changes`` when the tree differs from it; ``unknown`` outside Git."""
+    try:
+        revision = _git("rev-parse", "HEAD")
+        return revision + ("+changes" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def lock_hash() -> str:
+    """First 16 hex digits of the lock file's sha256: which libraries made a version."""
+    path = ROOT / "uv.lock"
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else "unknown"
+
+
+def invoked_as() -> str:
+    """Name the command line the way people typed it, without the path of the interpreter."""
+    return " ".join(["run.py", *sys.argv[1:]])
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(  # noqa: S603 - fixed arguments
+        ["git", "-C", str(ROOT), *arguments],  # noqa: S607 - whichever git the user has
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()

@@ -1,0 +1,77 @@
+"""Snapshots: Parquet, named by content, with a picture of rows and label rate over time."""
+
+from __future__ import annotations
+
+import io
+from datetime import datetime
+from typing import Any, ClassVar
+
+import pandas as pd
+from zenml.enums import ArtifactType, VisualizationType
+
+from lifecycle.errors import DataError
+from lifecycle.snapshot import FetchCounts, Snapshot, content_name
+from materializers.files import FileMaterializer
+
+
+class SnapshotMaterializer(FileMaterializer):
+    """Keeps a `Snapshot`; a file whose content does not match its name is refused."""
+
+    ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (Snapshot,)
+    ASSOCIATED_ARTIFACT_TYPE: ClassVar[ArtifactType] = ArtifactType.DATA
+
+    def save(self, data: Snapshot) -> None:
+        """Write the rows and what is known about them."""
+        buffer = io.BytesIO()
+        data.frame.to_parquet(buffer, index=False, compression="zstd")
+        self.write_bytes("rows.parquet", buffer.getvalue())
+        self.write_json(
+            "snapshot.json",
+            {
+                "name": data.name,
+                "as_of": data.as_of.isoformat(),
+                "window_start": data.window_start.isoformat(),
+                "counts": data.counts.to_dict(),
+                "dtypes": {str(name): str(dtype) for name, dtype in data.frame.dtypes.items()},
+            },
+        )
+
+    def load(self, data_type: type[Any]) -> Snapshot:  # noqa: ARG002 - one type
+        """Read it back and check the content against its name; DataError when it was changed."""
+        facts = self.read_json("snapshot.json")
+        frame = pd.read_parquet(io.BytesIO(self.read_bytes("rows.parquet"))).astype(facts["dtypes"])
+        for name in frame.columns[frame.dtypes == object]:
+            frame[name] = frame[name].where(frame[name].notna(), None)
+        found = content_name(frame)
+        if found != facts["name"]:
+            raise DataError(
+                f"snapshot {facts['name']} holds other rows ({found}); accepted: what was fetched, unchanged"
+            )
+        return Snapshot(
+            name=facts["name"],
+            frame=frame,
+            as_of=datetime.fromisoformat(facts["as_of"]),
+            window_start=datetime.fromisoformat(facts["window_start"]),
+            counts=FetchCounts(**facts["counts"]),
+        )
+
+    def compute_content_hash(self, data: Snapshot) -> str:
+        """Name the content: later steps are reused on equal data."""
+        return data.name
+
+    def extract_metadata(self, data: Snapshot) -> dict[str, Any]:
+        """Tell the dashboard what a person asks first."""
+        return {
+            "snapshot": data.name,
+            "as_of": data.as_of.isoformat(),
+            "window_start": data.window_start.isoformat(),
+            "columns": data.frame.shape[1],
+            **data.counts.to_dict(),
+        }
+
+    def save_visualizations(self, data: Snapshot) -> dict[str, VisualizationType]:
+        """Show the first rows and the columns' shape as a page."""
+        columns = data.frame.describe(include="all").T.to_html(float_format="{:.4g}".format, border=0, na_rep="")
+        head = data.frame.head(20).to_html(float_format="{:.4g}".format, border=0, na_rep="", index=False)
+        page = f"<h3>Columns</h3>{columns}<h3>First rows</h3>{head}"
+        return {self.write_text("profile.html", page): VisualizationType.HTML}

@@ -1,0 +1,1 @@
+"""Where pipelines run: one YAML file for each stack, and the code that applies one."""

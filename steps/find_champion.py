@@ -1,0 +1,25 @@
+"""Find the version that a candidate has to stand up to."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from zenml import step
+
+from adapters.registry import Registry
+from adapters.services import Services
+from lifecycle.spec import ModelSpec
+
+NONE = ""
+
+
+@step(enable_cache=False)
+def find_champion(spec: ModelSpec) -> Annotated[str, "champion"]:
+    """Read the champion's version number; empty when there is none yet.
+
+    Parameters
+    ----------
+    spec
+        The model file.
+    """
+    return Registry(Services.from_environment().registry).version_of(spec.name, "champion") or NONE
