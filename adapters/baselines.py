@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lifecycle.errors import DataError
-from lifecycle.evaluation import BaselineScores
+from lifecycle.evaluation import BaselineScores, prior_threshold
 from lifecycle.fairness import group_names
 from lifecycle.spec import Business, ModelSpec
 
@@ -24,7 +24,6 @@ ChooseThreshold = Callable[[NDArray[np.int8], Floats, Business], float]
 
 # A linear model has learnt what it can from fewer rows than this; more only cost time.
 MOST_ROWS = 100_000
-ALWAYS, NEVER = 0.0, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class Prior:
     rate
         That share, 0..1.
     threshold
-        `ALWAYS` or `NEVER`: the same decision for all, whichever is worth more on the training rows.
+        The same decision for all, whichever is worth more on the training rows.
     """
 
     rate: float
@@ -109,10 +108,7 @@ def fit_prior(spec: ModelSpec, labels: NDArray[np.int8]) -> Prior:
     if not len(labels):
         raise DataError(f"{spec.name}: no training rows; accepted: at least one of each label")
     rate = float(np.mean(labels == 1))
-    worth = spec.business
-    always = rate * worth.true_positive + (1 - rate) * worth.false_positive
-    never = rate * worth.false_negative + (1 - rate) * worth.true_negative
-    return Prior(rate, ALWAYS if always > never else NEVER)
+    return Prior(rate, prior_threshold(rate, spec.business))
 
 
 def _fit_logistic_regression(

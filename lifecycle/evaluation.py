@@ -22,6 +22,7 @@ Floats = NDArray[np.float64]
 
 CANDIDATE = "candidate"
 CURVE_POINTS = 200
+ALWAYS, NEVER = 0.0, 1.0
 HISTOGRAM_BINS = 50
 THRESHOLD_STEPS = 100
 # These add up absolute gaps, which every resampling widens: their intervals are centred on the measurement.
@@ -223,6 +224,21 @@ class Evaluation:
                 },
             }
         )
+
+
+def prior_threshold(rate: float, business: Business) -> float:
+    """Decide the same for every row, without looking at it: `ALWAYS` or `NEVER` positive, whichever is worth more.
+
+    Parameters
+    ----------
+    rate
+        Share of positives, 0..1: the prior's score of every row.
+    business
+        What the outcomes of a decision are worth.
+    """
+    always = rate * business.true_positive + (1 - rate) * business.false_positive
+    never = rate * business.false_negative + (1 - rate) * business.true_negative
+    return ALWAYS if always > never else NEVER
 
 
 def evaluate(
