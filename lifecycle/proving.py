@@ -17,7 +17,7 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from lifecycle.evaluation import BaselineScores, Evaluation, evaluate, prior_threshold
-from lifecycle.findings import Finding, Severity, Verdict
+from lifecycle.findings import Direction, Finding, Severity, Verdict
 from lifecycle.gates import State, decide, judge_gates
 from lifecycle.spec import Gate, ModelSpec
 
@@ -35,14 +35,6 @@ _NO_MOMENT = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A hold-out in words, and what the gate found on it."""
-
-    case: str
-    finding: Finding
-
-
-@dataclass(frozen=True, slots=True)
 class GateProof:
     """What a gate was seen to do.
 
@@ -51,37 +43,43 @@ class GateProof:
     gate, subject
         Name of the gate, and the attribute it judges, ``all rows``, or ``first version`` for a champion gate
         while there is no champion.
-    fires, passes, no_data
-        A hold-out on which it does so; None when none was found.
+    direction, threshold
+        What it asks for.
+    fires, passes, lacks_data
+        A hold-out in words on which it does so; None when none was found.
+    findings
+        What it found there, by ``fires``, ``passes`` and ``lacks_data``.
     problems
         What is wrong, a sentence each; empty for a gate that is proven.
     """
 
     gate: str
     subject: str
-    fires: Shown | None
-    passes: Shown | None
-    no_data: Shown | None
+    direction: Direction
+    threshold: float
+    fires: str | None
+    passes: str | None
+    lacks_data: str | None
+    findings: dict[str, Finding]
     problems: tuple[str, ...]
 
     @property
     def proven(self) -> bool:
-        """Whether it was seen to fire, to pass and to have no data, each where it should."""
+        """Whether it was seen to fire, to pass and to lack data, each where it should."""
         return not self.problems
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready values."""
-
-        def shown(one: Shown | None) -> dict[str, Any] | None:
-            return None if one is None else {"case": one.case, "finding": one.finding.to_dict()}
-
         return {
             "gate": self.gate,
             "subject": self.subject,
+            "direction": self.direction.value,
+            "threshold": self.threshold,
             "proven": self.proven,
-            "fires": shown(self.fires),
-            "passes": shown(self.passes),
-            "no_data": shown(self.no_data),
+            "fires": self.fires,
+            "passes": self.passes,
+            "lacks_data": self.lacks_data,
+            "findings": {name: finding.to_dict() for name, finding in self.findings.items()},
             "problems": list(self.problems),
         }
 
@@ -111,14 +109,18 @@ class _Seen:
 
     gate: Gate
     subject: str
-    fires: Shown | None = None
-    passes: Shown | None = None
-    no_data: Shown | None = None
+    cases: dict[str, str] = field(default_factory=dict)
+    findings: dict[str, Finding] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
-        return self.fires is not None and self.passes is not None
+        return {"fires", "passes"} <= self.cases.keys()
+
+    def show(self, deed: str, case: str, finding: Finding) -> None:
+        """Keep the first hold-out on which the gate did so."""
+        if deed not in self.cases:
+            self.cases[deed], self.findings[deed] = case, finding
 
 
 def prove(spec: ModelSpec) -> list[GateProof]:
@@ -169,14 +171,13 @@ def _note(model: ModelSpec, case: _Case, one: _Seen, finding: Finding, findings:
     if blind and finding.verdict is not Verdict.NO_DATA:
         one.problems.append(f"is {finding.verdict.label} on {case.name!r}, where it can have no data")
         return
-    shown = Shown(case.name, finding)
     fired = Verdict.FAIL if one.gate.severity is Severity.ERROR else Verdict.WARN
     if finding.verdict is Verdict.PASS:
-        one.passes = one.passes or shown
+        one.show("passes", case.name, finding)
     elif finding.verdict is fired:
-        one.fires = one.fires or shown
+        one.show("fires", case.name, finding)
     elif finding.verdict is Verdict.NO_DATA:
-        one.no_data = one.no_data or shown
+        one.show("lacks_data", case.name, finding)
     else:
         one.problems.append(f"is {finding.verdict.label} on {case.name!r}, its severity is {one.gate.severity.value}")
     # The other gates are taken as passed: the decision then rests on this one alone.
@@ -207,13 +208,24 @@ def _evaluate(model: ModelSpec, case: _Case, *, champion: bool) -> Evaluation:
 def _proof(one: _Seen) -> GateProof:
     problems = list(one.problems)
     limit = f"{one.gate.direction.sign} {one.gate.threshold:g}"
-    if one.fires is None:
-        problems.append(f"asks for {limit} and no hold-out makes it fire")
-    if one.passes is None:
-        problems.append(f"asks for {limit} and no hold-out lets it pass")
-    if one.no_data is None:
-        problems.append("is never without data")
-    return GateProof(one.gate.name, one.subject, one.fires, one.passes, one.no_data, tuple(dict.fromkeys(problems)))
+    for deed, missing in (
+        ("fires", f"asks for {limit} and no hold-out makes it fire"),
+        ("passes", f"asks for {limit} and no hold-out lets it pass"),
+        ("lacks_data", "is never without data"),
+    ):
+        if deed not in one.cases:
+            problems.append(missing)
+    return GateProof(
+        gate=one.gate.name,
+        subject=one.subject,
+        direction=one.gate.direction,
+        threshold=one.gate.threshold,
+        fires=one.cases.get("fires"),
+        passes=one.cases.get("passes"),
+        lacks_data=one.cases.get("lacks_data"),
+        findings=one.findings,
+        problems=tuple(dict.fromkeys(problems)),
+    )
 
 
 def _block(model: ModelSpec) -> int:
