@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from adapters.source_database import SourceDatabase, first_line, open_source
+from adapters.source_database import SourceDatabase, first_line, md5_of, open_source, utc_of
 from adapters.source_expressions import RowExpression, missing_column, row_expression
 from lifecycle.errors import ConfigError, DataError, ProDecksError
 from lifecycle.snapshot import FetchCounts, Snapshot, content_name
@@ -180,7 +180,7 @@ class _Plan:
         except Exception:
             self.blame()
             raise
-        self.early = rows.select(self.needed).mutate(**{origin.timestamp: _utc(rows, origin.timestamp, origin.table)})
+        self.early = rows.select(self.needed).mutate(**{origin.timestamp: utc_of(rows, origin.timestamp, origin.table)})
 
     @property
     def late_decision(self) -> bool:
@@ -219,7 +219,9 @@ class _Plan:
 
 
 def _distinct(names: list[str], table: str) -> None:
-    doubled = sorted({name for name in names if names.count(name) > 1})
+    # Databases do not tell names apart by case.
+    folded = [name.casefold() for name in names]
+    doubled = sorted({name for name in names if folded.count(name.casefold()) > 1})
     if doubled:
         raise ConfigError(
             f"source: {doubled[0]!r} is already a column of {table}, derived or joined; "
@@ -262,34 +264,12 @@ def _select(
     return sql
 
 
-def _utc(table: ir.Table, name: str, place: str) -> ir.Value:
-    """A time column as a timestamp without zone, in UTC (the session's zone), to the microsecond."""
-    column = table[name]
-    kind = column.type()
-    if not (kind.is_timestamp() or kind.is_date()):
-        raise DataError(
-            f"{place}.{name} is {kind}; accepted: a timestamp or a date, for example through source.derived "
-            f"with CAST({name} AS TIMESTAMP)"
-        )
-    return column.cast("timestamp(6)")
-
-
 def _interval(duration: Duration) -> Any:
     import ibis
 
     units = ("years", "months", "days", "hours", "minutes")
     spans = {unit: getattr(duration.offset, unit) for unit in units if getattr(duration.offset, unit)}
     return ibis.interval(**spans) if spans else None
-
-
-def _md5(text: ir.StringValue) -> ir.StringValue:
-    import ibis
-
-    @ibis.udf.scalar.builtin
-    def md5(text: str) -> str:  # both databases have it
-        raise NotImplementedError
-
-    return md5(text)
 
 
 def _family(kind: Any) -> str:
@@ -314,7 +294,7 @@ def _right_side(plan: _Plan, rows: ir.Table, join: Join) -> ir.Table:
     named = {f"k{i}": table[key] for i, key in enumerate(join.keys)}
     named |= {f"c{i}": table[column] for i, column in enumerate(join.columns.values())}
     if join.timestamp:
-        named["seen"] = _utc(table, join.timestamp, join.table)
+        named["seen"] = utc_of(table, join.timestamp, join.table)
     right = table.select(**named)
     return right.filter([right[f"k{i}"].notnull() for i in range(len(join.keys))])
 
@@ -357,7 +337,7 @@ def _as_known(plan: _Plan, rows: ir.Table, join: Join) -> ir.Table:
 
     # Of records with the same key and time one is taken, the same one in every database.
     def ordered(name: str) -> Any:
-        return _md5(records[name]) if records[name].type().is_string() else records[name]
+        return md5_of(records[name]) if records[name].type().is_string() else records[name]
 
     copies = ibis.window(group_by=[*keys, "seen"], order_by=[ordered(name) for name in columns])
     records = records.mutate(copy=ibis.row_number().over(copies))
@@ -438,7 +418,7 @@ def _kept(plan: _Plan, start: datetime, as_of: datetime, seed: int) -> tuple[Fet
 def _sampled(plan: _Plan, rows: ir.Table, seed: int) -> ir.Table:
     """The rows with the smallest hashes: only hashes are sorted, never rows."""
     key = rows[plan.spec.source.entity_key].cast("string").fill_null("")
-    ticket = _md5(key.concat(f":{seed}"))
+    ticket = md5_of(key.concat(f":{seed}"))
     tickets = rows.select(ticket=ticket)
     first_out = tickets.order_by("ticket").limit(1, offset=plan.spec.source.max_rows)
     limit = plan.source.row(first_out)["ticket"]

@@ -175,6 +175,29 @@ class _Stream(io.RawIOBase):
         return taken
 
 
+def utc_of(table: ir.Table, name: str, place: str) -> ir.Value:
+    """A time column as a timestamp without zone, in UTC (the session's zone), to the microsecond."""
+    column = table[name]
+    kind = column.type()
+    if not (kind.is_timestamp() or kind.is_date()):
+        raise DataError(
+            f"{place}.{name} is {kind}; accepted: a timestamp or a date, for example through source.derived "
+            f"with CAST({name} AS TIMESTAMP)"
+        )
+    return column.cast("timestamp(6)")
+
+
+def md5_of(text: ir.StringValue) -> ir.StringValue:
+    """The hash that both databases compute alike, as 32 hex digits."""
+    import ibis
+
+    @ibis.udf.scalar.builtin
+    def md5(text: str) -> str:  # both databases have it
+        raise NotImplementedError
+
+    return md5(text)
+
+
 @contextmanager
 def open_source(url: str) -> Iterator[SourceDatabase]:
     """Open a source for reading; everything read inside sees one state of the database.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -155,7 +157,7 @@ def _area(
     return _pairs_won(np.bincount(level, weights=positive), np.bincount(level, weights=negative)) / pairs
 
 
-def _pairs_won(positive: npt.NDArray[np.float64], negative: npt.NDArray[np.float64]) -> float:
-    """Pairs whose positive stands on the higher level, a tie counting half; levels in rising order."""
+def _pairs_won(positive: npt.NDArray[Any], negative: npt.NDArray[Any]) -> float:
+    """Pairs whose positive stands on the higher level, a tie counting half; counts by level, in rising order."""
     below = np.cumsum(negative) - negative
     return float((positive * (below + negative / 2)).sum())
