@@ -202,6 +202,13 @@ def test_an_unknown_run_is_an_error_everywhere(store: OpsStore) -> None:
             act()
 
 
+def test_the_database_itself_refuses_what_points_nowhere(store: OpsStore) -> None:
+    start(store)
+    approval = {"model": "x", "version": "1", "person": "Sara", "approved": True, "reason": "r", "at": NOW}
+    with pytest.raises(sa.exc.IntegrityError), store._engine.begin() as connection:
+        connection.execute(sa.insert(metadata.tables["approvals"]).values(approval))
+
+
 # Leases
 
 
@@ -742,6 +749,11 @@ def test_a_relative_path_stays_the_same_file(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir("/")
     assert store.runs() == []
     assert (tmp_path / "var" / "ops.db").exists()
+
+
+def test_a_driver_that_repeats_the_password_is_not_passed_on() -> None:
+    store = OpsStore(ops_store._engine("postgresql://ops:s3cret@db/ops"))
+    assert store._without_password(RuntimeError("login of ops\n with s3cret  failed")) == "login of ops with *** failed"
 
 
 @pytest.mark.postgres
