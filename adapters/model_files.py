@@ -1,4 +1,4 @@
-"""Model files and environments on disk, read into typed values; every error names file, line, key and what is accepted."""
+"""Model files and environments, read into typed values; an error names file, line, key and what is accepted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MLflow: the runs, the registered versions with their evidence, and the aliases that mirror what was decided (R2.2, R3.8)."""
+"""MLflow: runs, registered versions with their evidence, aliases that mirror what was decided (R2.2, R3.8)."""
 
 from __future__ import annotations
 

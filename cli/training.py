@@ -241,7 +241,8 @@ def _finish(ops: OpsStore, run: RunRecord, state: RunState, detail: str) -> None
 
 def _out_of_room(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"no room left on the disk of {error.filename or 'the var folder'}; free some and run the same command again"
+        place = error.filename or "the var folder"
+        return f"no room left on the disk of {place}; free some and run the same command again"
     return f"{error.filename or 'the machine'}: {error.strerror or error}"
 
 

@@ -62,7 +62,7 @@ class Workspace:
         return cls(stack, environment, Services.from_environment())
 
     def ensure_sample_database(self) -> None:
-        """Make the embedded sample database where the stack points into the var folder; another source is left alone."""
+        """Make the embedded sample database where the stack points at it; another source is left alone."""
         path = var_folder() / "source.duckdb"
         if os.environ[SOURCE] == f"duckdb:///{path}":
             from adapters.sample_database import ensure_sample_database

@@ -330,3 +330,19 @@ def interval(
     lower, median, upper = np.quantile(finite, [tail, 0.5, 1 - tail]).tolist()
     shift = 0.0 if centre is None else centre - median
     return min(max(lower + shift, low), high), min(max(upper + shift, low), high)
+
+
+def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Area under the ROC curve of any scores, by ranks (Mann and Whitney, 1947); ties count half.
+
+    NaN where a class is missing or a score is NaN.
+    """
+    from scipy.stats import rankdata
+
+    positive, score = np.asarray(labels) == 1, np.asarray(scores, dtype=np.float64)
+    positives = int(np.count_nonzero(positive))
+    negatives = positive.size - positives
+    if not positives or not negatives or np.isnan(score).any():
+        return math.nan
+    above = float(rankdata(score)[positive].sum()) - positives * (positives + 1) / 2
+    return above / (positives * negatives)

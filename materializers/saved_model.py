@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lifecycle.training import TrainedModel
+from lifecycle.trained_model import TrainedModel
 from zenml.enums import ArtifactType
 from zenml.utils import io_utils
 

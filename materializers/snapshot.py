@@ -40,7 +40,7 @@ class SnapshotMaterializer(FileMaterializer):
         """Read it back and check the content against its name; DataError when it was changed."""
         facts = self.read_json("snapshot.json")
         frame = pd.read_parquet(io.BytesIO(self.read_bytes("rows.parquet"))).astype(facts["dtypes"])
-        for name in frame.columns[frame.dtypes == object]:
+        for name in frame.columns[[dtype.kind == "O" for dtype in frame.dtypes]]:
             frame[name] = frame[name].where(frame[name].notna(), None)
         found = content_name(frame)
         if found != facts["name"]:

@@ -1,0 +1,132 @@
+"""Register the candidate with its evidence, whatever was decided about it (R3.8, R11.1)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from zenml import log_metadata, step
+
+from adapters.figures import evaluation_figures, gates_figure
+from adapters.model_card import html_card, markdown_card
+from adapters.ops_store import OpsStore
+from adapters.registry import Registry
+from adapters.services import Services, var_folder
+from lifecycle.evaluation import Evaluation
+from lifecycle.judgement import Judgement
+from lifecycle.quality import QualityReport
+from lifecycle.snapshot import Snapshot
+from lifecycle.spec import ModelSpec
+from lifecycle.splitting import Split
+from lifecycle.trained_model import TrainedModel
+from lifecycle.training import TuningResult
+from steps.progress import tell
+
+EXAMPLE_ROWS = 5
+
+
+@step(enable_cache=False)
+def register_version(
+    snapshot: Snapshot,
+    quality: QualityReport,
+    split: Split,
+    tuning: TuningResult,
+    model: TrainedModel,
+    evaluation: Evaluation,
+    remedies: list[dict[str, Any]],
+    judgement: Judgement,
+    spec: ModelSpec,
+    run_id: str,
+    facts: dict[str, str],
+) -> Annotated[str, "version"]:
+    """Put the version into the registry and on record.
+
+    Parameters
+    ----------
+    snapshot, quality, split, tuning, model, evaluation, remedies, judgement
+        The evidence.
+    spec
+        The model file.
+    run_id
+        The ops store's run.
+    facts
+        What is recorded with the version: reason, who asked, code revision, lock hash.
+
+    Returns
+    -------
+    str
+        The version's number.
+    """
+    tell("register", "model card and registry")
+    services = Services.from_environment()
+    state = judgement.decision.state.value
+    tags = {
+        "content": model.content,
+        "decision": state,
+        "reasons": "; ".join(judgement.decision.reasons),
+        "snapshot": snapshot.name,
+        "as_of": snapshot.as_of.isoformat(),
+        "config_hash": spec.fingerprint(),
+        "seed": str(spec.training.seed),
+        "threshold": repr(evaluation.threshold),
+        "data_checks": f"{len(quality.findings)}, {quality.verdict.label}",
+        "folds_roc_auc": ", ".join(f"{auc:.4f}" for auc in tuning.fold_aucs),
+        "gates": "; ".join(f"{one.measure} on {one.subject}: {one.verdict.label}" for one in judgement.findings),
+        **facts,
+    }
+    shown = {**{key: value for key, value in tags.items() if key not in ("gates", "reasons")}, **model.facts}
+    figures = {**evaluation_figures(evaluation), "gates": gates_figure(judgement.findings)}
+    card = markdown_card(spec, snapshot, evaluation, judgement, remedies, shown)
+    page = html_card(card, f"{spec.name} {model.content}", figures)
+    example = snapshot.frame.iloc[split.holdout[:EXAMPLE_ROWS]][spec.feature_names]
+    registry = Registry(services.registry)
+    registered = registry.register(
+        spec.name,
+        str(model.facts["mlflow_run"]),
+        model.folder,
+        example,
+        {name: found.value for name, found in evaluation.metrics.items() if found.value is not None},
+        tags,
+        {
+            "card/model_card.md": card,
+            "card/model_card.html": page,
+            "quality/data_docs.html": quality.data_docs,
+            **{f"figures/{name}.png": picture for name, picture in figures.items()},
+            **{f"tuning/{name}.html": plot for name, plot in tuning.plots.items()},
+        },
+    )
+    if judgement.decision.approved:
+        registry.set_alias(spec.name, "challenger", registered.version)
+    place = var_folder() / "cards" / f"{spec.name}-{registered.version}.html"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(page, encoding="utf-8")
+    now = datetime.now(UTC)
+    ops = OpsStore.open(services.ops)
+    ops.record_version(
+        spec.name,
+        registered.version,
+        run_id,
+        snapshot.name,
+        spec.fingerprint(),
+        state,
+        judgement.decision.reasons,
+        now,
+    )
+    ops.set_run_facts(
+        run_id,
+        {
+            "decision": state,
+            "summary": f"version {registered.version} {state}",
+            "version": registered.version,
+            "created": registered.created,
+            "snapshot": snapshot.name,
+            "content": model.content,
+            "card": str(place),
+            "metrics": {name: found.value for name, found in evaluation.metrics.items()},
+            "rows": snapshot.counts.to_dict(),
+        },
+        now,
+    )
+    log_metadata(metadata={"version": registered.version, "decision": state, "mlflow_run": registered.run})
+    tell("register", f"version {registered.version}, {state}", 1, 1)
+    return registered.version
