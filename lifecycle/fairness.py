@@ -155,7 +155,8 @@ def attribute_fairness(
     group_of = group_names(groups)
     positive = np.asarray(labels) == 1
     selected = np.asarray(decisions) == 1
-    found, index = np.unique(group_of.astype(str), return_inverse=True)
+    # Not numpy's unique: as fixed-width text, one long value would widen every row.
+    index, found = pd.factorize(group_of, sort=True)
     # Rows by group, outcome, decision: all that the three measures, and every resample of them, depend on.
     cells = np.zeros((len(found), 2, 2), dtype=np.int64)
     np.add.at(cells, (index, positive.astype(np.intp), selected.astype(np.intp)), 1)

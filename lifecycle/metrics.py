@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
-from scipy.stats import poisson
+from scipy.stats import poisson, rankdata
 
 from lifecycle.measures import PERFORMANCE
 from lifecycle.spec import Business
@@ -337,12 +337,10 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
 
     NaN where a class is missing or a score is NaN.
     """
-    from scipy.stats import rankdata
-
     positive, score = np.asarray(labels) == 1, np.asarray(scores, dtype=np.float64)
     positives = int(np.count_nonzero(positive))
     negatives = positive.size - positives
     if not positives or not negatives or np.isnan(score).any():
         return math.nan
     above = float(rankdata(score)[positive].sum()) - positives * (positives + 1) / 2
-    return above / (positives * negatives)
+    return float(above / (positives * negatives))

@@ -86,7 +86,11 @@ class GateProof:
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """A hold-out made by hand; `blind` says which gates must not be able to judge it."""
+    """A hold-out made by hand; `blind` says which gates must not be able to judge it.
+
+    `opponent` is how the baselines score, None when they could not; `prior` is the share of positives in the
+    training rows, None when it is the hold-out's own.
+    """
 
     name: str
     labels: NDArray[np.int8]
@@ -94,6 +98,7 @@ class _Case:
     groups: NDArray[np.object_]
     opponent: Floats | None
     blind: frozenset[str] = frozenset()
+    prior: float | None = None
 
 
 _EVERY_KIND = frozenset({"bound", "fairness", "baseline"})
@@ -192,7 +197,9 @@ def _note(model: ModelSpec, case: _Case, one: _Seen, finding: Finding, findings:
 def _evaluate(model: ModelSpec, case: _Case, *, champion: bool) -> Evaluation:
     """Evaluate a case as a candidate with or without a champion before it."""
     rows = len(case.labels)
-    rate = float(case.labels.mean()) if rows else 0.0
+    rate = case.prior
+    if rate is None:
+        rate = float(case.labels.mean()) if rows else 0.0
     opponent = None if case.opponent is None else BaselineScores(case.opponent, _THRESHOLD)
     prior = BaselineScores(np.full(rows, rate), prior_threshold(rate, model.business))
     baselines: dict[str, BaselineScores | None] = {
@@ -265,6 +272,7 @@ def _cases(model: ModelSpec) -> Iterator[_Case]:
 
     yield _Case("perfect scores, inverted baselines", labels, perfect, groups, inverted)
     yield _Case("inverted scores, perfect baselines", labels, inverted, groups, perfect)
+    yield _Case("perfect scores, a prior of other times", labels, perfect, groups, inverted, prior=0.05)
     yield _Case("useful scores, random baselines", labels, useful, groups, random)
     yield _Case("useful scores, baselines alike", labels, useful, groups, useful)
     yield _Case("random scores, useful baselines", labels, random, groups, useful)
