@@ -469,7 +469,8 @@ def _something_to_learn(
         )
     if positives in (0, counted["eligible"]):
         label = rows[spec.label.column].cast("string")
-        values = rows.select(value=label).group_by("value").aggregate(times=rows.count())
+        values = rows.select(value=label)
+        values = values.group_by("value").aggregate(times=values.count())
         shown = plan.source.arrow(values.order_by([values.times.desc(), "value"]).limit(5)).to_pylist()
         held = ", ".join(f"{row['value']!r} ({row['times']} rows)" for row in shown)
         raise DataError(

@@ -278,7 +278,9 @@ def _postgresql(url: str, scheme: str) -> Iterator[SourceDatabase]:
         return text.replace(password, "***") if password else text
 
     try:
-        connection = psycopg.connect(address, connect_timeout=10, autocommit=True, application_name="prodecks-mlops")
+        connection = psycopg.connect(
+            address, connect_timeout=10, autocommit=True, application_name="prodecks-mlops", client_encoding="UTF8"
+        )
     except psycopg.Error as error:
         raise UnavailableError(f"source {name} does not answer: {said(error)}") from None
     try:

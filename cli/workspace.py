@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import subprocess
 import sys
@@ -75,6 +76,8 @@ class Workspace:
 
         from stacks.apply import apply_stack
 
+        # A failed step is told once, as an answer, by the command itself.
+        logging.getLogger("zenml").setLevel(logging.CRITICAL)
         source_utils.set_custom_source_root(str(ROOT))
         return apply_stack(self.stack)
 

@@ -26,9 +26,8 @@ class SavedModelMaterializer(FileMaterializer):
     def load(self, data_type: type[Any]) -> TrainedModel:  # noqa: ARG002 - one type
         """Copy the folder to a temporary one that lives as long as the step."""
         facts = self.read_json("facts.json")
-        folder = (
-            Path(self.get_temporary_directory(delete_at_exit=False, delete_after_step_execution=True)) / "saved_model"
-        )
+        with self.get_temporary_directory(delete_at_exit=False, delete_after_step_execution=True) as temporary:
+            folder = Path(temporary) / "saved_model"
         io_utils.copy_dir(self.path("saved_model"), str(folder))
         return TrainedModel(folder=folder, content=facts["content"], facts=facts["facts"])
 

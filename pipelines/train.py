@@ -89,6 +89,7 @@ def run_train_pipeline(
         Step: ``seconds`` it took, and whether its earlier result was ``reused``.
     """
     from zenml.client import Client
+    from zenml.enums import ExecutionMode
 
     settings = (
         {"experiment_tracker": {"experiment_name": spec.name}} if Client().active_stack.experiment_tracker else {}
@@ -98,7 +99,8 @@ def run_train_pipeline(
         settings=settings,
         tags=[spec.name],
         enable_step_logs=False,
-        unlisted=False,
+        # The first failure ends the run with its own error, which holds the answer for the operator.
+        execution_mode=ExecutionMode.FAIL_FAST,
     )
     run = configured(spec=spec, as_of=as_of.isoformat(), run_id=run_id, facts=facts)
     if run is None:
