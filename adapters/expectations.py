@@ -193,7 +193,7 @@ def _run(frame: pd.DataFrame, checks: Sequence[Check]) -> list[ExpectationValida
         ProgressBarsConfig,
     )
 
-    # The default ephemeral context leaves a temporary folder behind for a site of data docs.
+    # The default ephemeral context makes a temporary folder for a site of data docs.
     context = gx.get_context(
         mode="ephemeral",
         project_config=DataContextConfig(
