@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from adapters.figures import evaluation_figures
 from zenml.enums import ArtifactType, VisualizationType
 
+from adapters.figures import evaluation_figures
 from lifecycle.evaluation import Evaluation
 from materializers.files import FileMaterializer
 

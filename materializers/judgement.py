@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from adapters.figures import gates_figure
 from zenml.enums import ArtifactType, VisualizationType
 
+from adapters.figures import gates_figure
 from lifecycle.judgement import Judgement
 from materializers.files import FileMaterializer
 

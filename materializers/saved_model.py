@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lifecycle.trained_model import TrainedModel
 from zenml.enums import ArtifactType
 from zenml.utils import io_utils
 
+from lifecycle.trained_model import TrainedModel
 from materializers.files import FileMaterializer
 
 

@@ -6,19 +6,19 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from steps.fit_model import fit_model
-from steps.register_version import register_version
-from steps.tune_model import tune_model
 from zenml import pipeline
 
 from lifecycle.spec import ModelSpec
 from steps.evaluate_model import evaluate_model
 from steps.fetch_data import fetch_data
 from steps.find_champion import find_champion
+from steps.fit_model import fit_model
 from steps.judge_candidate import judge_candidate
 from steps.load_model_file import load_model_file
+from steps.register_version import register_version
 from steps.require_quality import require_quality
 from steps.split_data import split_data
+from steps.tune_model import tune_model
 from steps.validate_data import validate_data
 
 

@@ -6,8 +6,6 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
-from lifecycle.thresholds import best_threshold
-from lifecycle.training import TuningResult
 from zenml import step
 from zenml.config.cache_policy import CachePolicy
 
@@ -21,7 +19,9 @@ from lifecycle.gates import judge_gates
 from lifecycle.snapshot import Snapshot
 from lifecycle.spec import ModelSpec
 from lifecycle.splitting import Split
+from lifecycle.thresholds import best_threshold
 from lifecycle.trained_model import TrainedModel
+from lifecycle.training import TuningResult
 from materializers.evaluation import EvaluationMaterializer
 from steps.progress import tell
 

@@ -45,7 +45,7 @@ def test_all_errors_come_at_once_each_with_file_line_key_and_what_is_accepted(fo
     change(folder, "tier: secondary", "tier: third")
     change(folder, "freshness: 3d", "freshnes: 3d")
     change(folder, "min: 0.62", "min: 1.62")
-    change(folder, "trials: 10", "trials: many")
+    change(folder, "trials: 8", "trials: many")
     change(folder, "  team: Travel ML", "  teams: Travel ML")
     _, problems = check_models(folder)
     lines = (folder / "flight_delay.yaml").read_text().splitlines()

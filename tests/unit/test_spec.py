@@ -85,7 +85,7 @@ def test_a_duration_goes_forward_as_well():
 
 @pytest.mark.parametrize("text", ["", "6", "mo", "-1d", "1.5h", "6 mo", "6months", "1D"])
 def test_what_is_no_duration_is_refused_with_an_example(text):
-    with pytest.raises(ValueError, match="is not a duration; accepted: .* as in 6mo"):
+    with pytest.raises(ValueError, match=r"is not a duration; accepted: .* as in 6mo"):
         Duration(text)
 
 
