@@ -541,7 +541,11 @@ def test_times_with_a_zone_and_dates_are_read_as_utc(put):
     frame = rows(40)
     url = put(events=frame)
     plain = fetch(spec_of(), url, AS_OF, 0)
-    put(events=frame.assign(at=frame["at"].dt.tz_localize("UTC").dt.tz_convert("America/New_York")))
+    put(
+        events=frame.assign(
+            at=frame["at"].astype("datetime64[us]").dt.tz_localize("UTC").dt.tz_convert("America/New_York")
+        )
+    )
     assert fetch(spec_of(), url, AS_OF, 0).name == plain.name
     put(events=frame.assign(at=frame["at"].dt.date))
     assert fetch(spec_of(), url, AS_OF, 0).frame["at"].iloc[0] == pd.Timestamp("2020-06-29", tz="UTC")
