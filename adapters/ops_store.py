@@ -373,6 +373,40 @@ class OpsStore:
             )
             return _version_record(connection.execute(sa.select(versions).where(same)).one())
 
+    def judge_version(
+        self, model: str, version: str, run_id: str, state: VersionState | str, reasons: Sequence[str], now: datetime
+    ) -> None:
+        """Put a later run's decision about a version on record; the same decision again changes nothing.
+
+        Raises
+        ------
+        BusyError
+            The run was taken over.
+        ConfigError
+            No such live run, or no such version.
+        """
+        decided = _known(VersionState, state, "version state")
+        told = list(map(redacted, reasons))
+        same = sa.and_(versions.c.model == model, versions.c.version == str(version))
+        with self._writing() as connection:
+            _live_run(connection, run_id)
+            row = connection.execute(sa.select(versions).where(same)).one_or_none()
+            if row is None:
+                raise ConfigError(f"{model} has no version {version!r} on record; accepted: a registered one")
+            known = _version_record(row)
+            if (known.state, list(known.reasons)) == (decided, told):
+                return
+            connection.execute(sa.update(versions).where(same).values(state=decided.value, reasons=told, at=now))
+            _audit(
+                connection,
+                now,
+                _acting(run_id),
+                f"version {decided.value}",
+                f"{model} {version}",
+                model,
+                {"run": run_id, "before": known.state.value, "reasons": told},
+            )
+
     def versions(self, model: str) -> list[VersionRecord]:
         """Versions of a model, newest first."""
         query = sa.select(versions).where(versions.c.model == model).order_by(versions.c.id.desc())

@@ -58,13 +58,19 @@ class SourceDatabase:
         """A SELECT in the source's own dialect as a typed table expression; it is described, not run."""
         import ibis
         from ibis.expr import datatypes
+        from sqlglot import exp
 
         # Ibis itself would make a temporary view in PostgreSQL to learn the types, which a read-only standby refuses;
         # and its way in DuckDB calls what DuckDB 2 no longer has.
         if self.dialect == "duckdb":
             described = [(str(name), str(kind)) for name, kind, *_ in self._rows(f"DESCRIBE {sql}")]
-            # A type of DuckDB 2 that Ibis does not know; the finer digits are cut off anyway.
-            described = [(name, "TIMESTAMPTZ" if kind == "TIMESTAMPTZ_NS" else kind) for name, kind in described]
+            # A type of DuckDB 2 that Ibis does not know and that no cast takes to TIMESTAMP at once.
+            finer = [
+                exp.to_identifier(n, quoted=True).sql("duckdb") for n, kind in described if kind == "TIMESTAMPTZ_NS"
+            ]
+            if finer:
+                coarser = ", ".join(f"CAST({name} AS TIMESTAMPTZ) AS {name}" for name in finer)
+                return self.query(f"SELECT * REPLACE ({coarser}) FROM ({sql}) AS finer")  # noqa: S608
         else:
             with self.backend.con.transaction(), self.backend.con.cursor() as cursor:
                 cursor.execute(f"SELECT * FROM ({sql}) AS described LIMIT 0")  # noqa: S608

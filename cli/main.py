@@ -101,20 +101,6 @@ def models_versions(model: str, stack: StackOption = "local", as_json: JsonOptio
     versions(model, stack, as_json=as_json)
 
 
-@models.command("promote")
-def models_promote(
-    model: str,
-    version: str,
-    reason: Annotated[str, typer.Option("--reason", help="Why; kept on record.")],
-    by: Annotated[str, typer.Option("--by", help="Who answers for it; default: the user of this machine.")] = "",
-    stack: StackOption = "local",
-) -> None:
-    """Make an approved version the champion that later candidates are compared with."""
-    from cli.models import promote
-
-    promote(model, version, by or _user(), reason, stack)
-
-
 @app.command("new-model")
 def new_model(
     name: str,

@@ -1,10 +1,9 @@
-"""Verbs over models: list, check, draft, prove, versions, promote."""
+"""Verbs over models: list, check, draft, prove, versions."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from datetime import UTC, datetime
 
 from adapters.model_files import check_models, load_model, model_names, shown
 from adapters.services import models_folder
@@ -12,7 +11,6 @@ from cli.show import console, print_json, table, verdict
 from cli.workspace import Workspace
 from lifecycle.errors import ConfigError
 from lifecycle.findings import Verdict
-from lifecycle.spec import ModelSpec, Sensitivity
 
 
 def chosen(names: list[str]) -> list[str]:
@@ -137,31 +135,3 @@ def versions(model: str, stack: str, *, as_json: bool) -> None:
     columns = ("version#", "state", "since (UTC)", "snapshot", "reasons")
     rows = [(one.version, one.state.value, one.at, one.snapshot, "; ".join(one.reasons)) for one in found]
     console().print(table(f"versions of {model}", columns, rows))
-
-
-def promote(model: str, version: str, person: str, reason: str, stack: str) -> None:
-    """Make an approved version the champion.
-
-    Raises
-    ------
-    ConfigError
-        No such version, one that was rejected, no reason, or a model whose deployment a committee approves.
-    """
-    from adapters.ops_store import OpsStore
-    from adapters.registry import Registry
-
-    workspace = Workspace.open(stack)
-    spec = load_model(model, workspace.environment, models_folder())
-    refuse_promotion(spec, reason)
-    ops = OpsStore.open(workspace.services.ops)
-    ops.promote(model, version, person=person, reason=reason, now=datetime.now(UTC))
-    Registry(workspace.services.registry).set_alias(model, "champion", version)
-    console().print(f"{model} version {version} is the champion: {reason}", markup=False)
-
-
-def refuse_promotion(spec: ModelSpec, reason: str) -> None:
-    """Refuse what one person may not do alone (R4.5)."""
-    if not reason.strip():
-        raise ConfigError("--reason is empty; accepted: why this version becomes the champion")
-    if spec.sensitivity is Sensitivity.CRITICAL:
-        raise ConfigError(f"{spec.name} is critical: a committee approves it, one person may not")

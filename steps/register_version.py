@@ -102,16 +102,13 @@ def register_version(
     place.write_text(page, encoding="utf-8")
     now = datetime.now(UTC)
     ops = OpsStore.open(services.ops)
-    ops.record_version(
-        spec.name,
-        registered.version,
-        run_id,
-        snapshot.name,
-        spec.fingerprint(),
-        state,
-        judgement.decision.reasons,
-        now,
-    )
+    reasons = judgement.decision.reasons
+    if any(one.version == registered.version for one in ops.versions(spec.name)):
+        ops.judge_version(spec.name, registered.version, run_id, state, reasons, now)
+    else:
+        ops.record_version(
+            spec.name, registered.version, run_id, snapshot.name, spec.fingerprint(), state, reasons, now
+        )
     ops.set_run_facts(
         run_id,
         {
