@@ -25,7 +25,7 @@ from lifecycle.evaluation import (
 )
 from lifecycle.findings import Verdict
 from lifecycle.measures import PERFORMANCE
-from lifecycle.metrics import NAMES, performance
+from lifecycle.metrics import NAMES, ScoredRows, bootstrap, interval, performance
 from lifecycle.spec import Business, ModelSpec
 
 pytestmark = pytest.mark.requirement("R3.7", "R5.2")
@@ -123,6 +123,17 @@ def test_every_measure_has_its_value_inside_its_interval():
     for name, estimate in evaluation.baselines["logistic_regression"].items():
         assert estimate.value == pytest.approx(beside[name], abs=1e-12)
     assert evaluation.baselines["prior"]["roc_auc"] == Estimate(0.5, 0.5, 0.5)
+
+
+def test_intervals_are_percentiles_and_only_that_of_the_calibration_error_is_centred():
+    _, labels, good, _ = holdout()
+    spec = model()
+    evaluation = evaluated(spec, seed=3)
+    samples = bootstrap({"one": ScoredRows(labels, good, 0.4, spec.business)}, 1_000, 100, 3)["one"]
+    for place, name in enumerate(NAMES):
+        estimate = evaluation.metrics[name]
+        centre = estimate.value if name == "expected_calibration_error" else None
+        assert (estimate.low, estimate.high) == pytest.approx(interval(samples[:, place], 0.95, centre=centre))
 
 
 def test_a_better_candidate_improves_on_its_baseline_also_where_lower_is_better():
