@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,7 +20,8 @@ from typing import Any, Self
 import sqlalchemy as sa
 
 from adapters import processes
-from adapters.ops_tables import audit, findings, metadata, overrides, runs, triggers, versions
+from adapters.ops_tables import aliases, audit, findings, metadata, overrides, runs, triggers, versions
+from lifecycle.aliases import Alias
 from lifecycle.errors import BusyError, ConfigError, UnavailableError
 from lifecycle.findings import Direction, Finding, Verdict
 from lifecycle.leases import Owner, lease_end, shown, takeover_reason
@@ -412,6 +413,71 @@ class OpsStore:
         query = sa.select(versions).where(versions.c.model == model).order_by(versions.c.id.desc())
         with self._reading() as connection:
             return [_version_record(row) for row in connection.execute(query)]
+
+    # Aliases
+
+    def assign_aliases(
+        self,
+        model: str,
+        decide: Callable[[Mapping[Alias, str]], Mapping[Alias, str | None]],
+        *,
+        actor: str,
+        reason: str,
+        now: datetime,
+    ) -> dict[Alias, str]:
+        """Give versions their parts, and tell who has which afterwards.
+
+        Parameters
+        ----------
+        model
+            Model's name.
+        decide
+            Given who has which part, tells what changes (None: nobody any more). It is called with the record
+            locked, so that of two who decide at once the second sees what the first did.
+        actor, reason
+            Who did it, and why.
+        now
+            The moment.
+
+        Raises
+        ------
+        ConfigError
+            Nobody named, no reason, or a version that is not on record; and what `decide` raises.
+        """
+        if not actor.strip() or not reason.strip():
+            raise ConfigError(f"actor {actor!r}, reason {reason!r}; accepted: both given, not blank")
+        with self._writing() as connection:
+            # PostgreSQL lets writers side by side: the rows of the model's versions stand for the whole record.
+            known = set(
+                connection.execute(
+                    sa.select(versions.c.version)
+                    .where(versions.c.model == model)
+                    .order_by(versions.c.id)
+                    .with_for_update()
+                ).scalars()
+            )
+            before = _aliases(connection, model)
+            changes = {alias: version for alias, version in decide(before).items() if before.get(alias) != version}
+            for alias, version in changes.items():
+                if version is not None and version not in known:
+                    raise ConfigError(f"{model} has no version {version!r} on record; accepted: a registered one")
+                row = {"model": model, "alias": alias.value, "version": version}
+                connection.execute(sa.insert(aliases).values(**row, actor=actor, reason=reason, at=now))
+                _audit(
+                    connection,
+                    now,
+                    actor,
+                    f"alias {alias.value}",
+                    f"{model} {version or 'nobody'}",
+                    model,
+                    {"before": before.get(alias), "version": version, "reason": reason},
+                )
+            return _aliases(connection, model)
+
+    def aliases(self, model: str) -> dict[Alias, str]:
+        """Version of each part that is taken."""
+        with self._reading() as connection:
+            return _aliases(connection, model)
 
     # Overrides
 
@@ -836,6 +902,12 @@ def _version_record(row: sa.Row[Any]) -> VersionRecord:
 
 def _without_time(record: VersionRecord) -> tuple[object, ...]:
     return (record.run_id, record.snapshot, record.config_hash, record.state, record.reasons)
+
+
+def _aliases(connection: sa.Connection, model: str) -> dict[Alias, str]:
+    newest = sa.select(sa.func.max(aliases.c.id)).where(aliases.c.model == model).group_by(aliases.c.alias)
+    rows = connection.execute(sa.select(aliases.c.alias, aliases.c.version).where(aliases.c.id.in_(newest)))
+    return {Alias(row.alias): row.version for row in rows if row.version is not None}
 
 
 def _override_record(row: sa.Row[Any]) -> OverrideRecord:

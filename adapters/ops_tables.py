@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from typing_extensions import override
 
+from lifecycle.aliases import Alias
 from lifecycle.records import RunState, TriggerKind, VersionState
 from lifecycle.redaction import plain, redacted
 
@@ -58,7 +60,7 @@ class Details(sa.TypeDecorator[Any]):
         return plain(value)
 
 
-def _one_of(column: str, values: type[RunState] | type[TriggerKind] | type[VersionState]) -> sa.CheckConstraint:
+def _one_of(column: str, values: type[enum.StrEnum]) -> sa.CheckConstraint:
     accepted = ", ".join(f"'{value.value}'" for value in values)
     return sa.CheckConstraint(f"{column} IN ({accepted})", name=column)
 
@@ -168,6 +170,21 @@ approvals = sa.Table(
     sa.Column("reason", FreeText, nullable=False),
     sa.Column("at", UtcDateTime, nullable=False),
     sa.ForeignKeyConstraint(["model", "version"], ["versions.model", "versions.version"]),
+)
+
+aliases = sa.Table(
+    "aliases",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("alias", sa.Text, nullable=False),
+    sa.Column("version", sa.Text),  # null: nobody has the part any more
+    sa.Column("actor", FreeText, nullable=False),
+    sa.Column("reason", FreeText, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.ForeignKeyConstraint(["model", "version"], ["versions.model", "versions.version"]),
+    _one_of("alias", Alias),
+    sa.Index("ix_aliases_model_id", "model", "id"),
 )
 
 overrides = sa.Table(

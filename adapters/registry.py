@@ -161,22 +161,16 @@ class Registry:
             for key, value in tags.items():
                 client.set_model_version_tag(model, version, key, value[:5000])
 
-    def set_alias(self, model: str, alias: str, version: str) -> None:
-        """Point an alias at a version."""
-        with self._errors("set the alias"):
-            self._client().set_registered_model_alias(model, alias, version)
-
-    def version_of(self, model: str, alias: str) -> str | None:
-        """Return the version an alias points at; None when it points nowhere."""
-        from mlflow.exceptions import MlflowException
-
-        with self._errors("read the alias"):
-            try:
-                return str(self._client().get_model_version_by_alias(model, alias).version)
-            except MlflowException as error:
-                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                    return None
-                raise
+    def mirror_aliases(self, model: str, aliases: Mapping[str, str | None]) -> None:
+        """Point these aliases at these versions, None at nothing; other aliases are left alone."""
+        with self._errors("set the aliases"):
+            client = self._client()
+            held = {alias: str(version) for alias, version in client.get_registered_model(model).aliases.items()}
+            for alias, version in aliases.items():
+                if version is None and alias in held:
+                    client.delete_registered_model_alias(model, alias)
+                elif version is not None and held.get(alias) != version:
+                    client.set_registered_model_alias(model, alias, version)
 
     def tags(self, model: str, version: str) -> dict[str, str]:
         """Return the tags of a version; ConfigError when there is no such version."""

@@ -20,7 +20,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Machine-learning models in production, from one file each.",
 )
-models = typer.Typer(help="List the models; [bold]check[/bold] validates their files.", invoke_without_command=True)
+models = typer.Typer(
+    help="List the models; [bold]check[/bold] validates their files, [bold]versions[/bold] and [bold]promote[/bold] are about what was registered.",
+    invoke_without_command=True,
+)
 stacks = typer.Typer(help="Where pipelines run: list, show, apply.", no_args_is_help=True)
 runs = typer.Typer(help="What ran, and how it ended; [bold]show[/bold] tells one run.", invoke_without_command=True)
 override = typer.Typer(help="Let a failed gate pass, on record: who, why, until when.", no_args_is_help=True)
@@ -99,6 +102,20 @@ def models_versions(model: str, stack: StackOption = "local", as_json: JsonOptio
     from cli.models import versions
 
     versions(model, stack, as_json=as_json)
+
+
+@models.command("promote")
+def models_promote(
+    model: str,
+    version: str,
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept on record.")],
+    by: Annotated[str, typer.Option("--by", help="The person who answers for it.")],
+    stack: StackOption = "local",
+) -> None:
+    """Make an approved version the champion that later candidates have to stand up to."""
+    from cli.models import promote
+
+    promote(model, version, by, reason, stack)
 
 
 @app.command("new-model")

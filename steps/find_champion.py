@@ -6,8 +6,9 @@ from typing import Annotated
 
 from zenml import step
 
-from adapters.registry import Registry
+from adapters.ops_store import OpsStore
 from adapters.services import Services
+from lifecycle.aliases import Alias
 from lifecycle.spec import ModelSpec
 
 NONE = ""
@@ -22,4 +23,4 @@ def find_champion(spec: ModelSpec) -> Annotated[str, "champion"]:
     spec
         The model file.
     """
-    return Registry(Services.from_environment().registry).version_of(spec.name, "champion") or NONE
+    return OpsStore.open(Services.from_environment().ops).aliases(spec.name).get(Alias.CHAMPION, NONE)

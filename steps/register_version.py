@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
 from zenml import log_metadata, step
@@ -12,6 +13,7 @@ from adapters.model_card import html_card, markdown_card
 from adapters.ops_store import OpsStore
 from adapters.registry import Registry
 from adapters.services import Services, var_folder
+from lifecycle.aliases import Alias, candidacy
 from lifecycle.evaluation import Evaluation
 from lifecycle.judgement import Judgement
 from lifecycle.quality import QualityReport
@@ -95,8 +97,6 @@ def register_version(
             **{f"tuning/{name}.html": plot for name, plot in tuning.plots.items()},
         },
     )
-    if judgement.decision.approved:
-        registry.set_alias(spec.name, "challenger", registered.version)
     place = var_folder() / "cards" / f"{spec.name}-{registered.version}.html"
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(page, encoding="utf-8")
@@ -109,6 +109,9 @@ def register_version(
         ops.record_version(
             spec.name, registered.version, run_id, snapshot.name, spec.fingerprint(), state, reasons, now
         )
+    decide = partial(candidacy, registered.version, approved=judgement.decision.approved)
+    aliases = ops.assign_aliases(spec.name, decide, actor=f"run {run_id}", reason=reasons[0], now=now)
+    registry.mirror_aliases(spec.name, {alias.value: aliases.get(alias) for alias in Alias})
     ops.set_run_facts(
         run_id,
         {

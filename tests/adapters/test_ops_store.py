@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -31,6 +31,7 @@ from adapters import ops_store
 from adapters.ops_store import MIGRATIONS, VERSION_TABLE, OpsStore
 from adapters.ops_tables import metadata
 from adapters.processes import this_process
+from lifecycle.aliases import Alias
 from lifecycle.errors import BusyError, ConfigError, UnavailableError
 from lifecycle.findings import Direction, Finding, Verdict, judge
 from lifecycle.records import RunRecord, RunState, TriggerKind, VersionState
@@ -373,7 +374,7 @@ def test_processes_that_open_a_new_store_at_once_make_one_schema(url: str) -> No
         for number, racer in enumerate(racers):
             assert answer(racer).startswith(f"train-model_{number}-")
     with raw(url) as connection:
-        assert connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalars().all() == ["0001"]
+        assert connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalars().all() == [ops_store._head()]
 
 
 def test_threads_share_a_store_and_lose_nothing(store: OpsStore) -> None:
@@ -497,6 +498,80 @@ def test_versions_come_newest_first_and_by_model(store: OpsStore) -> None:
         store.record_version("employment", "10", other.run_id, "s", "c", "live", [], NOW)
     with pytest.raises(ConfigError, match="its own model, employment"):
         store.record_version("flight_delay", "11", other.run_id, "s", "c", "candidate", [], NOW)
+
+
+# Aliases
+
+
+def with_versions(store: OpsStore, *numbers: str) -> OpsStore:
+    run = start(store)
+    for number in numbers:
+        store.record_version("flight_delay", number, run.run_id, "s", "c", "approved", [], NOW)
+    return store
+
+
+def assign(store: OpsStore, changes: Mapping[Alias, str | None], **others: Any) -> dict[Alias, str]:
+    usual: dict[str, Any] = {"actor": "Sara", "reason": "best so far", "now": NOW}
+    return store.assign_aliases("flight_delay", lambda _: changes, **{**usual, **others})
+
+
+@pytest.mark.requirement("R3.8", "R2.2")
+def test_the_newest_assignment_of_a_part_holds_and_each_is_audited(store: OpsStore) -> None:
+    with_versions(store, "1", "2")
+    assert store.aliases("flight_delay") == {}
+    assert assign(store, {Alias.CHAMPION: "1"}) == {Alias.CHAMPION: "1"}
+    after = assign(store, {Alias.CHAMPION: "2", Alias.PREVIOUS: "1"}, reason="better on the hold-out")
+    assert after == store.aliases("flight_delay") == {Alias.CHAMPION: "2", Alias.PREVIOUS: "1"}
+    assert assign(store, {Alias.PREVIOUS: None}) == {Alias.CHAMPION: "2"}
+    assert store.aliases("employment") == {}
+    told = [row for row in store.audit_trail("flight_delay") if row.action == "alias champion"]
+    assert [row.detail for row in told] == [
+        {"before": "1", "version": "2", "reason": "better on the hold-out"},
+        {"before": None, "version": "1", "reason": "best so far"},
+    ]
+    assert {row.actor for row in told} == {"Sara"}
+
+
+def test_what_holds_already_is_not_assigned_again(store: OpsStore) -> None:
+    with_versions(store, "1")
+    assign(store, {Alias.CHAMPION: "1", Alias.PREVIOUS: None})
+    assign(store, {Alias.CHAMPION: "1"}, now=NOW + MINUTE)
+    assert actions(store).count("alias champion") == 1
+    assert "alias previous" not in actions(store)
+
+
+@pytest.mark.parametrize(
+    ("changes", "others", "answer"),
+    [
+        ({Alias.CHAMPION: "9"}, {}, "no version '9' on record"),
+        ({Alias.CHAMPION: "1"}, {"actor": " "}, "accepted: both given"),
+        ({Alias.CHAMPION: "1"}, {"reason": ""}, "accepted: both given"),
+    ],
+)
+def test_a_refused_assignment_changes_nothing(store: OpsStore, changes: Any, others: Any, answer: str) -> None:
+    with_versions(store, "1")
+    with pytest.raises(ConfigError, match=answer):
+        assign(store, {Alias.PREVIOUS: "1", **changes}, **others)
+    assert store.aliases("flight_delay") == {}
+    assert "alias previous" not in actions(store)
+
+
+def test_of_two_who_promote_at_once_the_second_sees_what_the_first_did(url: str) -> None:
+    with_versions(OpsStore.open(url), "1", "2", "3", "4")
+    seen: list[str | None] = []
+
+    def promote(version: str) -> None:
+        def decide(current: Mapping[Alias, str]) -> dict[Alias, str | None]:
+            seen.append(current.get(Alias.CHAMPION))
+            return {Alias.CHAMPION: version, Alias.PREVIOUS: current.get(Alias.CHAMPION)}
+
+        OpsStore.open(url).assign_aliases("flight_delay", decide, actor="Sara", reason="r", now=NOW)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(promote, "1234"))
+    after = OpsStore.open(url).aliases("flight_delay")
+    assert sorted([*(one for one in seen if one), after[Alias.CHAMPION]]) == ["1", "2", "3", "4"]
+    assert after[Alias.PREVIOUS] == seen[-1]
 
 
 # Overrides
@@ -647,7 +722,7 @@ def test_migrations_build_exactly_what_the_code_expects(store: OpsStore, url: st
     with raw(url) as connection:
         context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE, "compare_type": True})
         assert compare_metadata(context, metadata) == []
-        assert context.get_current_revision() == "0001"
+        assert context.get_current_revision() == ops_store._head()
         inspector = sa.inspect(connection)
         for table in metadata.tables.values():
             expected = {str(check.name) for check in table.constraints if isinstance(check, sa.CheckConstraint)}
@@ -688,7 +763,7 @@ def test_a_migration_that_breaks_off_leaves_nothing_and_the_next_open_works(
 def test_a_store_newer_than_the_code_is_refused(store: OpsStore, url: str) -> None:
     with raw(url) as connection:
         connection.execute(sa.text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
-    with pytest.raises(ConfigError, match=r"is at schema '9999', newer than this code.*'0001'; accepted: a newer"):
+    with pytest.raises(ConfigError, match=r"is at schema '9999', newer than this code.*'000\d'; accepted: a newer"):
         OpsStore.open(url)
 
 
