@@ -327,7 +327,9 @@ def interval(
     if finite.size == 0 or finite.size < _LEAST_FINITE_SHARE * samples.size:
         return math.nan, math.nan
     tail = (1 - confidence) / 2
-    lower, median, upper = np.quantile(finite, [tail, 0.5, 1 - tail]).tolist()
+    # Equal to numpy's quantile, whose checks would cost more than the sorting of so few numbers.
+    places = np.array([tail, 0.5, 1 - tail]) * (finite.size - 1)
+    lower, median, upper = np.interp(places, np.arange(finite.size), np.sort(finite)).tolist()
     shift = 0.0 if centre is None else centre - median
     return min(max(lower + shift, low), high), min(max(upper + shift, low), high)
 
