@@ -8,7 +8,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from cli.show import console, findings_table
-from lifecycle.findings import Verdict, worst
+from lifecycle.findings import Finding, Verdict, worst
 
 if TYPE_CHECKING:
     from cli.training import TrainResult
@@ -35,6 +35,7 @@ def print_result(result: TrainResult) -> None:
         *(Text(f"  {reason}") for reason in reasons),
         *(Text(f"  {line}") for line in run.facts.get("remedies", [])),
         Text(f"snapshot {run.facts.get('snapshot')}, as of {run.as_of:%Y-%m-%d}, {result.seconds:.0f} s"),
+        *(Text(line) for line in _drift(result.findings.get("drift", []))),
         *(Text(line) for line in _phases(result)),
         Text(f"model card  {run.facts.get('card')}"),
         Text(f"details     python run.py runs show {run.run_id}"),
@@ -43,6 +44,14 @@ def print_result(result: TrainResult) -> None:
     out.print()
     style = "green" if worst(gates) in (Verdict.PASS, Verdict.WARN) else "red" if not result.approved else "yellow"
     out.print(Panel(Text("\n").join(lines), border_style=style, expand=False))
+
+
+def _drift(findings: list[Finding]) -> list[str]:
+    drifted = sorted((one for one in findings if one.verdict is Verdict.WARN), key=lambda one: -(one.value or 0))
+    if not drifted:
+        return []
+    names = ", ".join(one.subject for one in drifted[:3]) + (", ..." if len(drifted) > 3 else "")
+    return [f"drift       {len(drifted)} of {len(findings)} features of the hold-out, most of all {names}"]
 
 
 def _phases(result: TrainResult) -> list[str]:

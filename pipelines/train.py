@@ -9,6 +9,7 @@ from typing import Any
 from zenml import pipeline
 
 from lifecycle.spec import ModelSpec
+from steps.check_drift import check_drift
 from steps.evaluate_model import evaluate_model
 from steps.fetch_data import fetch_data
 from steps.find_champion import find_champion
@@ -51,6 +52,12 @@ def train(spec: ModelSpec, as_of: str, run_id: str, facts: dict[str, str]) -> No
     split = split_data(
         snapshot=snapshot, spec=model_file, split_key=spec.fingerprint("label", "source", "training"), after=sound
     )
+    _page, drift = check_drift(
+        snapshot=snapshot,
+        split=split,
+        spec=model_file,
+        drift_key=f"{spec.training.seed} {spec.fingerprint('features', 'monitoring')}",
+    )
     tuning = tune_model(snapshot=snapshot, split=split, spec=model_file, training_key=training)
     model = fit_model(snapshot=snapshot, split=split, tuning=tuning, spec=model_file, training_key=training)
     evaluation, remedies = evaluate_model(
@@ -62,7 +69,7 @@ def train(spec: ModelSpec, as_of: str, run_id: str, facts: dict[str, str]) -> No
         spec=model_file,
         evaluation_key=spec.fingerprint("features", "label", "sensitive", "evaluation", "business"),
     )
-    judgement = judge_candidate(evaluation=evaluation, spec=model_file, run_id=run_id)
+    judgement = judge_candidate(evaluation=evaluation, drift=drift, spec=model_file, run_id=run_id)
     register_version(
         snapshot=snapshot,
         quality=quality,
