@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+LOADER = Path(__file__).with_name("saved_model.py")
+
+
 @dataclass(frozen=True, slots=True)
 class Registered:
     """A registered version.
@@ -140,14 +143,14 @@ class Registry:
                     _log_file(client, run, path, content)
                 info = mlflow.pyfunc.log_model(
                     name=model,
-                    loader_module="adapters.saved_model",
+                    # The loader travels with the version: it loads wherever TensorFlow is, without this project.
+                    loader_module=LOADER.stem,
                     data_path=str(folder),
-                    code_paths=None,
+                    code_paths=[str(LOADER)],
                     signature=signature,
-                    input_example=None,
+                    input_example=example,
                     pip_requirements=["tensorflow", "numpy", "pandas"],
                 )
-                _log_file(client, run, "input_example.json", example.to_json(orient="split", index=False) or "")
             self._ensure_model(client, model)
             version = client.create_model_version(
                 model, info.model_uri, run_id=run, tags={key: value[:5000] for key, value in tags.items()}

@@ -1,16 +1,17 @@
-"""Score raw feature rows with a SavedModel, and the loader that MLflow finds for a registered one (R3.8)."""
+"""Score raw feature rows with a SavedModel; MLflow keeps this file with each version as its loader (R3.8).
+
+It imports nothing of this project, so that a version loads wherever TensorFlow is.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-
-if TYPE_CHECKING:
-    from lifecycle.spec import ModelSpec
 
 BATCH_ROWS = 65_536
 
@@ -25,9 +26,10 @@ class SavedModel:
     """
 
     def __init__(self, folder: Path | str) -> None:
-        from adapters.network import tensorflow
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        import tensorflow as tf
 
-        self._tf = tensorflow()
+        self._tf: Any = tf
         self._loaded = self._tf.saved_model.load(str(folder))
         self._signature = self._loaded.signatures["serving_default"]
         self.inputs = {name: spec.dtype for name, spec in self._signature.structured_input_signature[1].items()}
@@ -75,7 +77,7 @@ class SavedModel:
         return column.to_numpy(dtype=self.inputs[name].as_numpy_dtype)
 
 
-def score(folder: Path, frame: pd.DataFrame, spec: ModelSpec) -> npt.NDArray[np.float64]:
+def score(folder: Path, frame: pd.DataFrame) -> npt.NDArray[np.float64]:
     """Probability of the positive class for each row, shape (rows,).
 
     Raises
@@ -83,7 +85,6 @@ def score(folder: Path, frame: pd.DataFrame, spec: ModelSpec) -> npt.NDArray[np.
     KeyError
         The model takes a feature that the frame does not have.
     """
-    del spec
     return SavedModel(folder).predict(frame)["score"].to_numpy()
 
 

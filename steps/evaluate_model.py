@@ -66,7 +66,7 @@ def evaluate_model(
     holdout = frame.iloc[split.holdout]
     threshold = float(model.facts["threshold"])
     tell("evaluate", f"candidate on {len(holdout):,} held-out rows", 0, 4)
-    scores = score(model.folder, holdout, spec)
+    scores = score(model.folder, holdout)
     tell("evaluate", "baselines", 1, 4)
     fitted = fit_baselines(spec, frame, split.train, split.folds, best_threshold, spec.training.seed)
     baselines: dict[str, BaselineScores | None] = dict(score_baselines(fitted, holdout))
@@ -100,6 +100,6 @@ def _champion(spec: ModelSpec, version: str, holdout: Any) -> BaselineScores | N
     with tempfile.TemporaryDirectory() as folder:
         saved = registry.download(spec.name, version, Path(folder))
         try:
-            return BaselineScores(score(saved, holdout, spec), threshold)
+            return BaselineScores(score(saved, holdout), threshold)
         except KeyError:
             return None
