@@ -131,13 +131,13 @@ def roc_figure(evaluation: Evaluation, baseline_curves: Mapping[str, Curve]) -> 
                 curve.y,
                 color=_BASELINE_COLOURS[place % 4],
                 linestyle=_LINES[place % 4],
-                label=f"{_name(name)} ({_estimate(evaluation.baselines.get(name, {}).get('roc_auc'))})",
+                label=f"{_words(name)} ({_estimate(evaluation.baselines.get(name, {}).get('roc_auc'))})",
             )
         area = _estimate(evaluation.metrics.get("roc_auc"), interval=True)
         axes.plot(evaluation.roc.x, evaluation.roc.y, color=BLUE, linewidth=2, label=f"candidate ({area})")
         for name, table in evaluation.baselines.items():
             if name not in baseline_curves and name != "prior":
-                axes.plot([], [], " ", label=f"{_name(name)}: {_estimate(table.get('roc_auc'))}")
+                axes.plot([], [], " ", label=f"{_words(name)}: {_estimate(table.get('roc_auc'))}")
         counts = evaluation.confusion
         if counts is not None:
             x = _share(counts.false_positive, counts.false_positive + counts.true_negative)
@@ -224,6 +224,11 @@ def scores_figure(evaluation: Evaluation) -> bytes:
             ha="right" if left else "left",
             fontsize=8.5,
         )
+        held = np.flatnonzero(np.asarray(evaluation.histogram.negatives) + np.asarray(evaluation.histogram.positives))
+        room = (high - low) * 0.03
+        axes.set_xlim(
+            min(edges[held[0]], evaluation.threshold) - room, max(edges[held[-1] + 1], evaluation.threshold) + room
+        )
         axes.set(xlabel="predicted probability", ylabel="share of the class")
         axes.set_ylim(0, axes.get_ylim()[1] * 1.12)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
@@ -239,7 +244,7 @@ def confusion_figure(evaluation: Evaluation) -> bytes:
     table = np.array([[counts.true_negative, counts.false_positive], [counts.false_negative, counts.true_positive]])
     outcomes = table.sum(axis=1, keepdims=True)
     shares = np.divide(table, outcomes, out=np.zeros_like(table, dtype=float), where=outcomes > 0)
-    with _drawing(size=(4.8, 3.9)) as (figure, axes):
+    with _drawing(size=(5.6, 4.4)) as (figure, axes):
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.25, aspect="auto")
         names = (("right: no", "false alarm"), ("missed", "right: yes"))
         for row in range(2):
@@ -247,7 +252,7 @@ def confusion_figure(evaluation: Evaluation) -> bytes:
                 axes.text(
                     column,
                     row,
-                    f"{names[row][column]}\n{table[row, column]:,}\n{shares[row, column]:.1%}",
+                    f"{names[row][column]}\n{table[row, column]:,} rows\n{shares[row, column]:.1%} of the {'positives' if row else 'negatives'}",
                     ha="center",
                     va="center",
                     color="white" if shares[row, column] > 0.75 else INK,
@@ -258,7 +263,7 @@ def confusion_figure(evaluation: Evaluation) -> bytes:
         axes.grid(visible=False)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        axes.set_title(f"Decisions at threshold {evaluation.threshold:.3g}: rows, share of the outcome", fontsize=10)
+        axes.set_title(f"Decisions at threshold {evaluation.threshold:.3g}")
         return _png(figure)
 
 
@@ -304,18 +309,18 @@ def comparisons_figure(evaluation: Evaluation) -> bytes:
             colour, mark = _BASELINE_COLOURS[index % 4], "osD^"[index % 4]
             _interval(axes, estimate, place, colour, mark)
         for index, name in enumerate(names):
-            axes.plot([], [], "osD^"[index % 4], color=_BASELINE_COLOURS[index % 4], label=f"over {_name(name)}")
-        previous = ""
-        ticks = []
-        for measure, _, _ in rows:
-            ticks.append("" if measure == previous else _words(measure))
-            previous = measure
-        axes.set_yticks(range(len(rows)), list(reversed(ticks)))
+            axes.plot([], [], "osD^"[index % 4], color=_BASELINE_COLOURS[index % 4], label=f"over {_words(name)}")
+        ticks: dict[str, list[int]] = {}
+        for place, (measure, _, _) in enumerate(reversed(rows)):
+            ticks.setdefault(measure, []).append(place)
+        for band, places in enumerate(ticks.values()):
+            if band % 2:
+                axes.axhspan(places[0] - 0.5, places[-1] + 0.5, color="#f4f4f4", linewidth=0, zorder=0)
+        axes.set_yticks([sum(places) / len(places) for places in ticks.values()], [_words(name) for name in ticks])
+        axes.set_ylim(-0.5, max(len(rows), 1) - 0.5)
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
-        axes.set(
-            xlabel=f"improvement (paired, {evaluation.confidence:.0%} interval); right of 0 the candidate is better"
-        )
+        axes.set(xlabel=f"improvement, paired, {evaluation.confidence:.0%} interval (right of 0 is better)")
         axes.set_title("Candidate against baselines on the same rows")
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8.5)
         return _png(figure)
@@ -323,6 +328,8 @@ def comparisons_figure(evaluation: Evaluation) -> bytes:
 
 def slices_figure(evaluation: Evaluation, measure: str = "roc_auc") -> bytes:
     """Draw one measure on each slice with its interval; slices too small to judge are listed without one."""
+    from matplotlib.ticker import MaxNLocator
+
     shown = evaluation.slices[:MOST_ROWS]
     left = len(evaluation.slices) - len(shown)
     with _drawing(size=(7.2, 1.4 + 0.24 * max(len(shown), 3))) as (figure, axes):
@@ -348,9 +355,12 @@ def slices_figure(evaluation: Evaluation, measure: str = "roc_auc") -> bytes:
         )
         for verdict in sorted({one.verdict for one in shown} - {Verdict.NO_DATA}):
             mark, colour = MARKS[verdict]
-            words = "as the whole" if verdict is Verdict.PASS else "wholly on the wrong side of a gate"
+            words = (
+                "no gate missed" if verdict is Verdict.PASS else "misses one of the gates\n(any measure, see the card)"
+            )
             axes.plot([], [], mark, color=colour, label=words)
         axes.set_ylim(-0.7, len(shown) - 0.3)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.grid(visible=False, axis="y")
         more = f"; the {left} smallest are not shown" if left else ""
         axes.set(xlabel=f"{_words(measure)}, {evaluation.confidence:.0%} interval (rows in brackets){more}")
@@ -370,7 +380,7 @@ def fairness_figure(attribute: AttributeFairness, limits: Mapping[str, float]) -
         Fairness measure: largest accepted difference; without one no band is drawn.
     """
     groups = list(attribute.groups)
-    with _drawing(columns=3, size=(10.5, 1.9 + 0.34 * max(len(groups), 2)), share_y=True) as (figure, panels):
+    with _drawing(columns=3, size=(10.5, 2.1 + 0.36 * max(len(groups), 2)), share_y=True) as (figure, panels):
         for axes, (measure, (rate, needed)) in zip(panels, RATES.items(), strict=True):
             disparity = attribute.disparities.get(measure)
             judged = set(disparity.judged) if disparity else set()
@@ -386,8 +396,8 @@ def fairness_figure(attribute: AttributeFairness, limits: Mapping[str, float]) -
             axes.grid(visible=False, axis="y")
             gap = disparity.difference if disparity else None
             told = "no data" if gap is None else f"{gap:.3f}"
-            asked = "" if limit is None else f" (accepted ≤ {limit:g})"
-            axes.set_title(f"{_words(measure.removesuffix('_difference'))}: gap {told}{asked}", fontsize=9.5)
+            asked = "" if limit is None else f", accepted ≤ {limit:g}"
+            axes.set_title(f"{_words(measure.removesuffix('_difference'))}\ngap {told}{asked}", fontsize=9.5)
         panels[0].set_yticks(
             range(len(groups)),
             [f"{_name(group.label)}\n{group.rows:,} rows" for group in reversed(groups)],
@@ -437,11 +447,11 @@ def gates_figure(findings: Sequence[Finding]) -> bytes:
                 annotation_clip=False,
             )
         end = max(spread) * 1.6
-        axes.set_xscale("symlog", linthresh=0.01, linscale=0.6)
+        axes.set_xscale("symlog", linthresh=0.01, linscale=1.0)
         axes.set_xlim(-end, end)
         axes.axvspan(-end, 0, color=ORANGE, alpha=0.07, linewidth=0)
         powers = [10.0**power for power in range(-2, 7) if 10.0**power <= end]
-        powers = powers[:: max(1, math.ceil(len(powers) / 4))]
+        powers = powers[(len(powers) > 2) :: max(1, math.ceil(len(powers) / 4))]
         axes.set_xticks([*(-power for power in reversed(powers)), 0, *powers])
         axes.set_xticks([], minor=True)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:+,g}" if value else "threshold")
@@ -513,7 +523,7 @@ def trials_figure(trials: pd.DataFrame) -> bytes:
     trials
         Columns ``number``, ``state`` (complete, pruned, fail) and ``roc_auc``, as in `lifecycle.training.TuningResult`.
     """
-    with _drawing() as (figure, axes):
+    with _drawing(size=(7.2, 3.8)) as (figure, axes):
         known = trials if {"number", "state", "roc_auc"} <= set(trials.columns) else trials.head(0)
         marks = {"complete": ("o", BLUE, "all folds"), "pruned": ("v", YELLOW, "pruned: value after its last fold")}
         shown = False
@@ -531,7 +541,7 @@ def trials_figure(trials: pd.DataFrame) -> bytes:
         if failed:
             axes.plot([], [], "x", color=ORANGE, label=f"failed ({failed})")
         if shown or failed:
-            axes.legend(loc="lower right", fontsize=8.5)
+            axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8.5)
         else:
             axes.text(0.5, 0.5, "no finished trial", transform=axes.transAxes, ha="center", color=GREY)
         axes.xaxis.get_major_locator().set_params(integer=True)

@@ -1,170 +1,118 @@
-"""The model card: what a version is for, what it was made from, how it was judged; Markdown and HTML (R11.1)."""
+"""How a model card looks: Markdown, and one HTML page with its pictures inside (R11.1)."""
 
 from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Mapping, Sequence
-from typing import Any
+import itertools
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from lifecycle.evaluation import Estimate, Evaluation
-from lifecycle.judgement import Judgement
-from lifecycle.snapshot import Snapshot
-from lifecycle.spec import ModelSpec
+from lifecycle.model_card import Block, ModelCard, Picture
+from lifecycle.quality import shorten
 
-STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
-    "table{border-collapse:collapse;margin:1rem 0}td,th{padding:.3rem .8rem;border-bottom:1px solid #ddd;text-align:left}"
-    "img{max-width:48%}"
-)
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES = Path(__file__).parent / "templates" / "model_card"
+
+_LONGEST = 2_000  # characters of one text of the card
+_MARKDOWN = re.compile(r"([\\`*_\[\]|#~])")
+_STARTS_A_LIST = re.compile(r"^(\s*)([-+]|\d+(?=[.)]))")
 
 
-def markdown_card(
-    spec: ModelSpec,
-    snapshot: Snapshot,
-    evaluation: Evaluation,
-    judgement: Judgement,
-    remedies: Sequence[Mapping[str, Any]],
-    facts: Mapping[str, Any],
-) -> str:
-    """Write the card as Markdown; everything that comes from data or files is escaped.
+def render_markdown(card: ModelCard, figures: Mapping[str, str] | None = None) -> str:
+    """Write the card as Markdown.
 
     Parameters
     ----------
-    spec, snapshot, evaluation, judgement
-        What was asked for, what it was made from, what was measured, what was decided.
-    remedies
-        Effects of what could be done next about a fairness gate, as `lifecycle.remedies.Remedy.to_dict` gives them.
-    facts
-        Further facts of the version: hashes, seed, hyper-parameters.
+    card
+        Its content; texts from data or files are escaped, so that they are neither HTML nor Markdown.
+    figures
+        Name: address of the picture, relative to where the text will lie. Pictures without one are left out.
+
+    Returns
+    -------
+    str
+        GitHub-flavoured Markdown.
     """
-    counts = snapshot.counts
-    lines = [
-        f"# {_text(spec.name)}: {judgement.decision.state.value}",
-        "",
-        _text(spec.description),
-        "",
-        f"It is for this decision: {_text(spec.business.decision)}. The positive class: {_text(spec.label.meaning)}. "
-        "It is not for other decisions, nor for people or places outside the data below.",
-        "",
-        *_table(
-            ("fact", "value"),
-            [
-                ("owner", f"{spec.owner.team}, {spec.owner.contact}"),
-                ("tier, sensitivity", f"{spec.tier.value}, {spec.sensitivity.value}"),
-                ("retrained", spec.schedule),
-                *facts.items(),
-            ],
-        ),
-        "## Data",
-        "",
-        f"{_text(spec.source.table)}, {snapshot.window}: {counts.in_window:,} rows in the window, "
-        f"{counts.not_yet_labelled:,} whose label is not known yet, {counts.never_labelled:,} without one for ever, "
-        f"{counts.rows:,} used. Measured on {_text(evaluation.window)}: {evaluation.rows:,} rows, "
-        f"{evaluation.positives:,} positive.",
-        "",
-        "## Gates",
-        "",
-        *_table(
-            ("measure", "on", "value", "asked", "verdict", "why"),
-            [
-                (
-                    one.measure,
-                    one.subject,
-                    _number(one.value),
-                    f"{one.direction.sign} {_number(one.threshold)}",
-                    one.verdict.label,
-                    one.reason,
-                )
-                for one in judgement.findings
-            ],
-        ),
-        *(f"- overridden: {_text(one)}" for one in judgement.decision.overridden),
-        "## Measures",
-        "",
-        f"With {evaluation.confidence:.0%} bootstrap intervals.",
-        "",
-        *_table(
-            ("measure", "candidate", *evaluation.baselines),
-            [
-                (name, _estimate(found), *(_estimate(table.get(name)) for table in evaluation.baselines.values()))
-                for name, found in evaluation.metrics.items()
-            ],
-        ),
-    ]
-    if evaluation.slices:
-        lines += ["## Slices", ""]
-        lines += _table(
-            ("feature", "value", "rows", "ROC AUC"),
-            [
-                (
-                    one.column,
-                    one.label,
-                    f"{one.rows:,}",
-                    _estimate(one.metrics.get("roc_auc")) if one.metrics else one.reason,
-                )
-                for one in evaluation.slices
-            ],
-        )
-    if remedies:
-        lines += ["## What could be done about the gaps", ""]
-        lines += [f"- {_text(one['attribute'])}, {_text(one['method'])}: {_text(_effect(one))}" for one in remedies] + [
-            ""
-        ]
-    lines += ["## Features", ""]
-    lines += _table(
-        ("feature", "type", "meaning"),
-        [(one.name, one.type, one.meaning or getattr(one, "unit", "") or "") for one in spec.features],
-    )
-    return "\n".join(lines) + "\n"
+    environment = _environment(autoescape=False)
+    environment.filters["text"] = markdown_text
+    rendered: str = environment.get_template("card.md.j2").render(card=card, figures=figures or {})
+    return re.sub(r"\n{3,}", "\n\n", rendered).strip() + "\n"
 
 
-def html_card(markdown_text: str, title: str, figures: Mapping[str, bytes]) -> str:
-    """Render the card as one page with its pictures inside."""
-    import markdown
+def render_html(card: ModelCard, figures: Mapping[str, bytes]) -> str:
+    """Render the card as one page that needs nothing from elsewhere.
 
-    body = markdown.markdown(markdown_text, extensions=["tables"])
-    pictures = "".join(
-        f'<img alt="{html.escape(name)}" src="data:image/png;base64,{base64.b64encode(picture).decode()}">'
+    Parameters
+    ----------
+    card
+        Its content; texts from data or files are escaped.
+    figures
+        Name: PNG. Pictures without one are left out; one that the card does not mention is shown at the end.
+    """
+    environment = _environment(autoescape=True)
+    environment.filters["text"] = _short
+    mentioned = {block.name for section in card.sections for block in section.blocks if isinstance(block, Picture)}
+    images = {
+        name: f"data:image/png;base64,{base64.b64encode(picture).decode()}"
         for name, picture in figures.items()
+        if picture
+    }
+    rendered: str = environment.get_template("card.html.j2").render(
+        card=card,
+        sections=[(section.title, _grouped(section.blocks, images)) for section in card.sections],
+        images=images,
+        further=[name for name in images if name not in mentioned],
+        css=(TEMPLATES / "card.css").read_text(encoding="utf-8"),
     )
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-    return f"{head}<style>{STYLE}</style><body>{body}<h2>Pictures</h2>{pictures}</body></html>"
+    return rendered
 
 
-def _effect(remedy: Mapping[str, Any]) -> str:
-    before, after = remedy["before"], remedy["after"]
-    parts = [f"{key} {_plain(before[key])} to {_plain(after[key])}" for key in before if before[key] != after[key]]
-    return "; ".join(parts) or "no effect"
+def markdown_text(value: str) -> str:
+    r"""Text that Markdown shows as it is, in one line.
+
+    Examples
+    --------
+    >>> markdown_text("<b>*x*|y")
+    '&lt;b&gt;\\*x\\*\\|y'
+    """
+    escaped = _MARKDOWN.sub(r"\\\1", html.escape(_short(value), quote=False))
+    return _STARTS_A_LIST.sub(
+        lambda match: f"{match[1]}{match[2]}\\" if match[2].isdigit() else f"{match[1]}\\{match[2]}", escaped
+    )
 
 
-def _plain(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
-    return _number(value) if isinstance(value, (int, float)) or value is None else str(value)
+def _short(value: object) -> str:
+    return " ".join(shorten(value, _LONGEST).split())
 
 
-def _estimate(estimate: Estimate | None) -> str:
-    if estimate is None or estimate.value is None:
-        return "no data"
-    interval = "" if estimate.low is None else f" ({_number(estimate.low)} to {_number(estimate.high)})"
-    return _number(estimate.value) + interval
+def _grouped(blocks: tuple[Block, ...], images: Mapping[str, str]) -> list[tuple[str, Any]]:
+    """Blocks with their kind; pictures that follow each other stand side by side, those without an image go."""
+    groups: list[tuple[str, Any]] = []
+    for kind, members in itertools.groupby(blocks, key=lambda block: type(block).__name__):
+        if kind == "Picture":
+            shown = [one for one in members if isinstance(one, Picture) and one.name in images]
+            if shown:
+                groups.append(("Pictures", shown))
+        else:
+            groups += [(kind, one) for one in members]
+    return groups
 
 
-def _number(value: float | None) -> str:
-    return "no data" if value is None else f"{value:,.4g}"
+def _environment(*, autoescape: bool) -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    return [
-        "| " + " | ".join(map(_text, header)) + " |",
-        "|" + "---|" * len(header),
-        *("| " + " | ".join(_text(str(cell)) for cell in row) + " |" for row in rows),
-        "",
-    ]
-
-
-def _text(value: str) -> str:
-    """Text as itself: no HTML, no Markdown, no new row."""
-    escaped = html.escape(value.replace("\n", " "), quote=False)
-    return "".join(f"\\{char}" if char in "\\`*_[]|#" else char for char in escaped)
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=autoescape,  # noqa: S701 - Markdown has its own escape, the filter "text"
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals["kind"] = lambda block: type(block).__name__
+    return environment

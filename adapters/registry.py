@@ -87,9 +87,8 @@ class Registry:
         example: pd.DataFrame,
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
-        files: Mapping[str, str | bytes],
     ) -> Registered:
-        """Log a model with its evidence on its run and register it as a new version.
+        """Log a model with its measures on its run and register it as a new version.
 
         Parameters
         ----------
@@ -105,8 +104,6 @@ class Registry:
             Finite measures.
         tags
             What it was made from and how it was judged; ``content`` identifies the model.
-        files
-            Artifact path: its content (card, plots, evaluation).
 
         Returns
         -------
@@ -139,8 +136,6 @@ class Registry:
             with mlflow.start_run(run_id=run):
                 mlflow.log_metrics(dict(metrics))
                 mlflow.set_tags({key: value[:5000] for key, value in tags.items()})
-                for path, content in files.items():
-                    _log_file(client, run, path, content)
                 info = mlflow.pyfunc.log_model(
                     name=model,
                     # The loader travels with the version: it loads wherever TensorFlow is, without this project.
@@ -156,6 +151,18 @@ class Registry:
                 model, info.model_uri, run_id=run, tags={key: value[:5000] for key, value in tags.items()}
             )
             return Registered(str(version.version), run, created=True)
+
+    def attach(self, run: str, files: Mapping[str, str | bytes]) -> None:
+        """Keep files with a run, in place of those of the same path: card, figures, plots."""
+        with self._errors("keep the version's files"), _quiet():
+            client = self._client()
+            for path, content in files.items():
+                _log_file(client, run, path, content)
+
+    def describe(self, model: str, version: str, text: str) -> None:
+        """Set what the registry's page says of a version, in Markdown."""
+        with self._errors("describe the version"):
+            self._client().update_model_version(model, version, text[:5000])
 
     def tag(self, model: str, version: str, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""

@@ -8,17 +8,19 @@ from typing import Annotated, Any
 
 from zenml import log_metadata, step
 
-from adapters.figures import evaluation_figures, gates_figure
-from adapters.model_card import html_card, markdown_card
+from adapters.figures import evaluation_figures, fairness_limits, gates_figure, history_figure, trials_figure
+from adapters.model_card import render_html, render_markdown
 from adapters.ops_store import OpsStore
 from adapters.registry import Registry
 from adapters.services import Services, var_folder
 from lifecycle.aliases import Alias, candidacy
 from lifecycle.evaluation import Evaluation
 from lifecycle.judgement import Judgement
+from lifecycle.model_card import CardFacts, TuningFacts, build_card
 from lifecycle.quality import QualityReport
+from lifecycle.remedies import Remedy
 from lifecycle.snapshot import Snapshot
-from lifecycle.spec import ModelSpec
+from lifecycle.spec import ModelSpec, SplitStrategy
 from lifecycle.splitting import Split
 from lifecycle.trained_model import TrainedModel
 from lifecycle.training import TuningResult
@@ -59,8 +61,9 @@ def register_version(
     str
         The version's number.
     """
-    tell("register", "model card and registry")
+    tell("register", "registry")
     services = Services.from_environment()
+    registry = Registry(services.registry)
     state = judgement.decision.state.value
     tags = {
         "content": model.content,
@@ -76,21 +79,56 @@ def register_version(
         "gates": "; ".join(f"{one.measure} on {one.subject}: {one.verdict.label}" for one in judgement.findings),
         **facts,
     }
-    shown = {**{key: value for key, value in tags.items() if key not in ("gates", "reasons")}, **model.facts}
-    figures = {**evaluation_figures(evaluation), "gates": gates_figure(judgement.findings)}
-    card = markdown_card(spec, snapshot, evaluation, judgement, remedies, shown)
-    page = html_card(card, f"{spec.name} {model.content}", figures)
-    example = snapshot.frame.iloc[split.holdout[:EXAMPLE_ROWS]][spec.feature_names]
-    registry = Registry(services.registry)
     registered = registry.register(
         spec.name,
         str(model.facts["mlflow_run"]),
         model.folder,
-        example,
+        snapshot.frame.iloc[split.holdout[:EXAMPLE_ROWS]][spec.feature_names],
         {name: found.value for name, found in evaluation.metrics.items() if found.value is not None},
         tags,
+    )
+    tell("register", "model card")
+    card = build_card(
+        spec,
+        CardFacts(
+            version=registered.version,
+            identity={
+                "run": run_id,
+                **{name: tags[name] for name in ("snapshot", "config_hash", "content")},
+                **facts,
+            },
+            as_of=snapshot.as_of,
+            window=f"the {spec.source.window} from {snapshot.window_start:%Y-%m-%d}",
+            counts=snapshot.counts,
+            train_rows=len(split.train),
+            holdout_rows=len(split.holdout),
+            tuning=TuningFacts(
+                trials=tuning.trials["state"].value_counts().to_dict(),
+                best=tuning.best.to_dict(),
+                fold_aucs=tuning.fold_aucs,
+                epochs=tuning.epochs,
+                ensemble=spec.training.ensemble,
+                threshold=evaluation.threshold,
+            ),
+            quality=quality.findings,
+            remedies=[Remedy.from_dict(remedy) for remedy in remedies],
+        ),
+        evaluation,
+        judgement.findings,
+        judgement.decision,
+    )
+    figures = {
+        **evaluation_figures(evaluation, limits=fairness_limits(judgement.findings)),
+        "gates": gates_figure(judgement.findings),
+        "trials": trials_figure(tuning.trials),
+        "history": _history(spec, snapshot, split),
+    }
+    page = render_html(card, figures)
+    registry.describe(spec.name, registered.version, f"{card.lead}\n\n{card.verdict_text}")
+    registry.attach(
+        registered.run,
         {
-            "card/model_card.md": card,
+            "card/model_card.md": render_markdown(card, {name: f"../figures/{name}.png" for name in figures}),
             "card/model_card.html": page,
             "quality/data_docs.html": quality.data_docs,
             **{f"figures/{name}.png": picture for name, picture in figures.items()},
@@ -130,3 +168,14 @@ def register_version(
     log_metadata(metadata={"version": registered.version, "decision": state, "mlflow_run": registered.run})
     tell("register", f"version {registered.version}, {state}", 1, 1)
     return registered.version
+
+
+def _history(spec: ModelSpec, snapshot: Snapshot, split: Split) -> bytes:
+    when = snapshot.frame[spec.source.timestamp]
+    by_time = spec.training.split.strategy is SplitStrategy.TIME
+    return history_figure(
+        when,
+        snapshot.frame[spec.label.column],
+        holdout_start=when.iloc[split.holdout].min() if by_time else None,
+        positive=spec.label.meaning,
+    )

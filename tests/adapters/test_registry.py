@@ -51,9 +51,9 @@ def register(registry: Registry, model: str, saved: Path, content: str = "c0ffee
     client = mlflow.MlflowClient(registry.url, registry.url)
     run = client.create_run(registry.ensure_experiment(model)).info.run_id
     told = {"content": content, "decision": "approved", **tags}
-    return registry.register(
-        model, run, saved, EXAMPLE, {"roc_auc": 0.7}, told, {"card/card.md": "# m", "a.png": b"\x89"}
-    )
+    registered = registry.register(model, run, saved, EXAMPLE, {"roc_auc": 0.7}, told)
+    registry.attach(registered.run, {"card/card.md": "# m", "a.png": b"\x89"})
+    return registered
 
 
 def test_a_version_comes_with_signature_example_metrics_tags_and_files(registry: Registry, saved: Path, tmp_path: Path):
@@ -62,6 +62,8 @@ def test_a_version_comes_with_signature_example_metrics_tags_and_files(registry:
     client = mlflow.MlflowClient(registry.url, registry.url)
     assert client.get_run(version.run).data.metrics == {"roc_auc": 0.7}
     assert {"card", "a.png"} <= {file.path for file in client.list_artifacts(version.run)}
+    registry.describe("whole", "1", "Probability of *x*.")
+    assert client.get_model_version("whole", "1").description == "Probability of *x*."
     tags = registry.tags("whole", "1")
     assert (tags["snapshot"], len(tags["long"])) == ("abc", 5_000)
     mlflow.set_tracking_uri(registry.url)
