@@ -374,7 +374,9 @@ def test_processes_that_open_a_new_store_at_once_make_one_schema(url: str) -> No
         for number, racer in enumerate(racers):
             assert answer(racer).startswith(f"train-model_{number}-")
     with raw(url) as connection:
-        assert connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalars().all() == [ops_store._head()]
+        assert connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalars().all() == [
+            ops_store._head()
+        ]
 
 
 def test_threads_share_a_store_and_lose_nothing(store: OpsStore) -> None:
