@@ -28,7 +28,7 @@ class SavedModelMaterializer(FileMaterializer):
         facts = self.read_json("facts.json")
         with self.get_temporary_directory(delete_at_exit=False, delete_after_step_execution=True) as temporary:
             folder = Path(temporary) / "saved_model"
-        io_utils.copy_dir(self.path("saved_model"), str(folder))
+            io_utils.copy_dir(self.path("saved_model"), str(folder))
         return TrainedModel(folder=folder, content=facts["content"], facts=facts["facts"])
 
     def compute_content_hash(self, data: TrainedModel) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -47,8 +49,10 @@ def fit_model(
 
     weights = sample_weights(spec, snapshot.frame)
     fitted = fit(snapshot.frame, split.train, spec, tuning, spec.training.seed, weights, show)
-    # The materializer copies it into the artifact store before the process ends; the temporary folder then goes.
-    folder = Path(tempfile.mkdtemp(prefix="prodecks-model-")) / "saved_model"
+    # The materializer copies it into the artifact store after this step and before the process ends.
+    scratch = tempfile.mkdtemp(prefix="prodecks-model-")
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    folder = Path(scratch) / "saved_model"
     export(fitted, folder)
     run = mlflow.active_run()
     return TrainedModel(
