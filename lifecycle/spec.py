@@ -10,6 +10,7 @@ import enum
 import hashlib
 import json
 import re
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -20,10 +21,21 @@ from pydantic_core import core_schema
 from lifecycle.findings import Direction, Severity
 from lifecycle.measures import FAIRNESS, MEASURES
 
-Share = Annotated[float, Field(ge=0, le=1)]
-OpenShare = Annotated[float, Field(gt=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What a number counts or measures, for the reference page; every number of the file has one."""
+
+    name: str
+
+
+Share = Annotated[float, Field(ge=0, le=1), Unit("share")]
+OpenShare = Annotated[float, Field(gt=0, lt=1), Unit("share")]
 Count = Annotated[int, Field(ge=1)]
+Rows = Annotated[Count, Unit("rows")]
+Money = Annotated[float, Unit("the file's currency")]
+MeasureValue = Annotated[float, Unit("the measure's own")]
+FeatureValue = Annotated[float, Unit("the feature's own")]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Column = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
 
@@ -132,7 +144,7 @@ class Source(Section):
     joins: list[Join] = Field(default_factory=list, description="Further tables.")
     where: str | None = Field(None, description="SQL condition on the rows, same dialect.")
     window: Duration = Field(Duration("6mo"), description="How far back before as-of a training looks (R3.4).")
-    max_rows: Count = Field(1_000_000, description="Above it, a seeded uniform sample is taken in the database (R3.4).")
+    max_rows: Rows = Field(1_000_000, description="Above it, a seeded uniform sample is taken in the database (R3.4).")
 
 
 class Label(Section):
@@ -149,13 +161,13 @@ class Label(Section):
 class NumericFeature(Section):
     """A number; null means missing."""
 
-    name: Column
-    type: Literal["numeric"]
+    name: Column = Field(description="Column, derived column or joined column.")
+    type: Literal["numeric"] = Field(description="numeric: a number.")
     unit: str | None = Field(None, description="Unit people read, for example mi or USD.")
-    min: float | None = Field(None, description="Smallest value that can be true.")
-    max: float | None = Field(None, description="Largest value that can be true.")
+    min: FeatureValue | None = Field(None, description="Smallest value that can be true.")
+    max: FeatureValue | None = Field(None, description="Largest value that can be true.")
     max_missing: Share = Field(0.05, description="Share of nulls above which quality complains.")
-    meaning: str = ""
+    meaning: str = Field("", description="What the column says, in words.")
 
     @model_validator(mode="after")
     def _range_is_ordered(self) -> Self:
@@ -167,12 +179,12 @@ class NumericFeature(Section):
 class CategoricalFeature(Section):
     """A category, read as text whatever its database type; null means missing."""
 
-    name: Column
-    type: Literal["categorical"]
+    name: Column = Field(description="Column, derived column or joined column.")
+    type: Literal["categorical"] = Field(description="categorical: one of several values.")
     values: list[str] | None = Field(None, description="Closed list of accepted values; open when absent.")
     labels: dict[str, str] = Field(default_factory=dict, description="Value: what people read.")
     max_missing: Share = Field(0.05, description="Share of nulls above which quality complains.")
-    meaning: str = ""
+    meaning: str = Field("", description="What the column says, in words.")
 
 
 Feature = Annotated[NumericFeature | CategoricalFeature, Field(discriminator="type")]
@@ -194,24 +206,24 @@ class Expectation(Section):
         description="Great Expectations class, e.g. ExpectColumnPairValuesAToBeGreaterThanB.",
     )
     arguments: dict[str, Any] = Field(default_factory=dict, description="Its arguments.")
-    severity: Severity = Severity.ERROR
+    severity: Severity = Field(Severity.ERROR, description="error stops the run, warning is told.")
 
 
 class Quality(Section):
     """What a fetch must look like before anything is trained on it (R5.5)."""
 
-    min_rows: Count = Field(1_000, description="Fewer rows stop the run.")
+    min_rows: Rows = Field(1_000, description="Fewer rows stop the run.")
     freshness: Duration = Field(Duration("7d"), description="The newest row may be this old at as-of.")
     max_missing_severity: Severity = Field(Severity.WARNING, description="What too many nulls mean.")
     range_severity: Severity = Field(Severity.ERROR, description="What a value outside a declared range means.")
     range_mostly: Share = Field(1.0, description="Share of values that must be inside declared ranges and lists.")
-    max_text_length: Count = Field(
-        1_000, description="Characters; a longer value in the key, a category or a group is taken for damage."
+    max_text_length: Annotated[Count, Unit("characters")] = Field(
+        1_000, description="A longer value in the key, a category or a group is taken for damage."
     )
-    leak_auc: Annotated[float, Field(gt=0.5, le=1)] = Field(
+    leak_auc: Annotated[float, Field(gt=0.5, le=1), Unit("ROC AUC")] = Field(
         0.95, description="A single feature that ranks the label better than this is reported as a suspected leak."
     )
-    expectations: list[Expectation] = Field(default_factory=list)
+    expectations: list[Expectation] = Field(default_factory=list, description="Further checks, free-form.")
 
 
 class SplitStrategy(enum.StrEnum):
@@ -227,7 +239,9 @@ class Split(Section):
 
     strategy: SplitStrategy = Field(SplitStrategy.TIME, description="time: the newest rows; stratified; or grouped.")
     holdout: OpenShare = Field(0.2, description="Share of rows held out for evaluation.")
-    folds: Annotated[int, Field(ge=2, le=20)] = Field(5, description="Cross-validation folds inside the training part.")
+    folds: Annotated[int, Field(ge=2, le=20), Unit("folds")] = Field(
+        5, description="Cross-validation folds inside the training part."
+    )
     group: Column | None = Field(None, description="Column whose values stay on one side, for grouped.")
 
     @model_validator(mode="after")
@@ -240,9 +254,9 @@ class Split(Section):
 class Range(Section):
     """A searched interval."""
 
-    low: float
-    high: float
-    log: bool = False
+    low: Annotated[float, Unit("the parameter's own")] = Field(description="Smallest value tried.")
+    high: Annotated[float, Unit("the parameter's own")] = Field(description="Largest value tried.")
+    log: bool = Field(False, description="Whether values are drawn evenly on a logarithmic scale.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -256,14 +270,16 @@ class Range(Section):
 class Search(Section):
     """The network's search space."""
 
-    learning_rate: Range = Range(low=5e-4, high=1e-2, log=True)
-    weight_decay: Range = Range(low=1e-6, high=1e-2, log=True)
-    dropout: Range = Range(low=0.0, high=0.4)
-    units: list[Count] = Field([64, 128, 256], min_length=1, description="Choices for the width of a hidden layer.")
-    layers: list[Annotated[int, Field(ge=1, le=6)]] = Field(
+    learning_rate: Range = Field(Range(low=5e-4, high=1e-2, log=True), description="Step size of the optimiser.")
+    weight_decay: Range = Field(Range(low=1e-6, high=1e-2, log=True), description="How strongly weights shrink.")
+    dropout: Range = Field(Range(low=0.0, high=0.4), description="Share of hidden units left out of a step.")
+    units: list[Annotated[Count, Unit("units")]] = Field(
+        [64, 128, 256], min_length=1, description="Choices for the width of a hidden layer."
+    )
+    layers: list[Annotated[int, Field(ge=1, le=6), Unit("layers")]] = Field(
         [1, 2, 3], min_length=1, description="Choices for the depth."
     )
-    bins: list[Annotated[int, Field(ge=2, le=256)]] = Field(
+    bins: list[Annotated[int, Field(ge=2, le=256), Unit("bins")]] = Field(
         [16, 48], min_length=1, description="Choices for the piecewise-linear bins of a number."
     )
 
@@ -280,16 +296,24 @@ class Mitigation(Section):
 class Training(Section):
     """How a version is made (R3.5, R3.6)."""
 
-    split: Split = Split()
-    trials: Count = Field(20, description="Hyper-parameter trials.")
-    search: Search = Search()
-    batch_size: Annotated[int, Field(ge=16, le=65_536)] = Field(1_024, description="Rows a gradient step.")
-    max_epochs: Count = Field(30, description="Passes over the data at most; early stopping usually ends before.")
-    patience: Count = Field(3, description="Epochs without improvement before a fit stops.")
-    ensemble: Annotated[int, Field(ge=1, le=32)] = Field(4, description="Networks averaged in the final model.")
-    min_category_count: Count = Field(20, description="Rarer categories share the bucket of the unseen.")
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="Every random choice follows from it.")
-    mitigation: Mitigation | None = None
+    split: Split = Field(Split(), description="Hold-out and folds.")
+    trials: Annotated[Count, Unit("trials")] = Field(20, description="Hyper-parameter trials.")
+    search: Search = Field(Search(), description="What the trials choose from.")
+    batch_size: Annotated[int, Field(ge=16, le=65_536), Unit("rows")] = Field(
+        1_024, description="Rows a gradient step."
+    )
+    max_epochs: Annotated[Count, Unit("epochs")] = Field(
+        30, description="Passes over the data at most; early stopping usually ends before."
+    )
+    patience: Annotated[Count, Unit("epochs")] = Field(3, description="Epochs without improvement before a fit stops.")
+    ensemble: Annotated[int, Field(ge=1, le=32), Unit("networks")] = Field(
+        4, description="Networks averaged in the final model."
+    )
+    min_category_count: Rows = Field(20, description="Rarer categories share the bucket of the unseen.")
+    seed: Annotated[int, Field(ge=0, lt=2**31), Unit("none")] = Field(
+        0, description="Every random choice follows from it."
+    )
+    mitigation: Mitigation | None = Field(None, description="Answer to bias that a gate found; none by default.")
 
 
 class Gate(Section):
@@ -300,15 +324,15 @@ class Gate(Section):
     the unfavourable end of the paired confidence interval.
     """
 
-    metric: str
-    min: float | None = None
-    max: float | None = None
+    metric: str = Field(description="Measure by its name: one of those listed at the end of the page.")
+    min: MeasureValue | None = Field(None, description="Smallest accepted value.")
+    max: MeasureValue | None = Field(None, description="Largest accepted value.")
     over: list[Name] | None = Field(None, description="Sensitive attributes, for fairness measures.")
     against: Literal["champion", "prior", "logistic_regression"] | None = Field(None, description="Baseline.")
-    min_difference: float | None = Field(
+    min_difference: MeasureValue | None = Field(
         None, description="Smallest accepted improvement over the baseline (negative: largest accepted loss)."
     )
-    severity: Severity = Severity.ERROR
+    severity: Severity = Field(Severity.ERROR, description="error rejects the candidate, warning is told.")
 
     @property
     def name(self) -> str:
@@ -364,22 +388,26 @@ class Gate(Section):
 class FirstVersion(Section):
     """The rule while there is no champion: champion gates compare with this baseline instead."""
 
-    against: Literal["prior", "logistic_regression"] = "logistic_regression"
+    against: Literal["prior", "logistic_regression"] = Field(
+        "logistic_regression", description="Baseline in the champion's place."
+    )
 
 
 class Evaluation(Section):
     """How a candidate is judged (R3.7, R5.6)."""
 
-    gates: list[Gate] = Field(min_length=1)
-    first_version: FirstVersion = FirstVersion()
+    gates: list[Gate] = Field(min_length=1, description="Conditions, all of them to be met.")
+    first_version: FirstVersion = Field(FirstVersion(), description="What holds while there is no champion.")
     slices: list[Column] = Field(default_factory=list, description="Features whose values are reported one by one.")
-    min_group_rows: Count = Field(200, description="Smaller groups and slices are NO_DATA.")
-    min_group_class_rows: Count = Field(
+    min_group_rows: Rows = Field(200, description="Smaller groups and slices are NO_DATA.")
+    min_group_class_rows: Rows = Field(
         50,
         description="Fewer positives (for recall) or positive decisions (for precision) in a group are NO_DATA.",
     )
-    min_rows: Count = Field(500, description="A smaller hold-out judges nothing.")
-    bootstrap: Annotated[int, Field(ge=100, le=10_000)] = Field(500, description="Bootstrap resamples.")
+    min_rows: Rows = Field(500, description="A smaller hold-out judges nothing.")
+    bootstrap: Annotated[int, Field(ge=100, le=10_000), Unit("resamples")] = Field(
+        500, description="Bootstrap resamples."
+    )
     confidence: OpenShare = Field(0.95, description="Level of the intervals.")
 
     @model_validator(mode="after")
@@ -396,10 +424,10 @@ class Business(Section):
 
     currency: str = Field(pattern=r"^[A-Z]{3}$", description="ISO 4217 code.")
     decision: str = Field(min_length=1, description="What is done when the model says positive.")
-    true_positive: float = Field(description="Worth of a right positive decision.")
-    false_positive: float = Field(description="Worth (usually negative) of a wrong positive decision.")
-    true_negative: float = Field(0.0, description="Worth of a right negative decision.")
-    false_negative: float = Field(0.0, description="Worth (usually negative) of a missed positive.")
+    true_positive: Money = Field(description="Worth of a right positive decision.")
+    false_positive: Money = Field(description="Worth (usually negative) of a wrong positive decision.")
+    true_negative: Money = Field(0.0, description="Worth of a right negative decision.")
+    false_negative: Money = Field(0.0, description="Worth (usually negative) of a missed positive.")
 
     @model_validator(mode="after")
     def _being_right_pays(self) -> Self:
@@ -416,19 +444,25 @@ class Rollback(Section):
 
     performance_drop: OpenShare = Field(0.20, description="Relative loss of the main metric.")
     error_rate: OpenShare = Field(0.10, description="Share of failed requests.")
-    latency_ratio: Annotated[float, Field(gt=1)] = Field(2.0, description="Latency over the previous version's.")
+    latency_ratio: Annotated[float, Field(gt=1), Unit("ratio")] = Field(
+        2.0, description="Latency over the previous version's."
+    )
 
 
 class Rollout(Section):
     """How a version reaches its users (R4.1 to R4.3)."""
 
-    strategy: Literal["canary", "blue_green", "shadow"] = "canary"
-    steps: list[Annotated[float, Field(gt=0, le=1)]] = Field(
+    strategy: Literal["canary", "blue_green", "shadow"] = Field(
+        "canary", description="canary: a growing share; blue_green: all at once; shadow: answers compared, never used."
+    )
+    steps: list[Annotated[float, Field(gt=0, le=1), Unit("share")]] = Field(
         [0.10, 0.50, 1.0], min_length=1, description="Traffic shares."
     )
     hold: Duration = Field(Duration("1h"), description="Least time at each step.")
-    min_requests: Count = Field(500, description="Least requests at each step before it is judged.")
-    rollback: Rollback = Rollback()
+    min_requests: Annotated[Count, Unit("requests")] = Field(
+        500, description="Least requests at each step before it is judged."
+    )
+    rollback: Rollback = Field(Rollback(), description="When the version is taken back.")
 
     @field_validator("steps")
     @classmethod
@@ -442,7 +476,9 @@ class Monitoring(Section):
     """Windows and thresholds of monitoring (R5.1 to R5.6)."""
 
     window: Duration = Field(Duration("7d"), description="Window a monitoring run looks at.")
-    drift: Positive = Field(0.1, description="Statistical distance above which a feature has drifted (R5.3).")
+    drift: Annotated[float, Field(gt=0), Unit("distance")] = Field(
+        0.1, description="Statistical distance above which a feature has drifted (R5.3)."
+    )
     concept_drift: OpenShare = Field(
         0.10, description="Relative loss of performance that counts as concept drift (R5.4)."
     )
@@ -457,10 +493,12 @@ class Retraining(Section):
     schedule: Literal["weekly", "monthly", "by_tier"] = Field(
         "by_tier", description="by_tier: weekly for main, monthly for secondary models (R3.1)."
     )
-    on_drift: bool = True
-    on_degradation: bool = True
-    on_new_rows: Count = Field(100_000, description="This many new labelled rows are enough new data.")
-    mode: Literal["full", "incremental", "transfer"] = "full"
+    on_drift: bool = Field(True, description="Whether drift starts a training (R3.2).")
+    on_degradation: bool = Field(True, description="Whether a loss of performance starts one (R3.2).")
+    on_new_rows: Rows = Field(100_000, description="This many new labelled rows are enough new data.")
+    mode: Literal["full", "incremental", "transfer"] = Field(
+        "full", description="full: from scratch; incremental: new rows only; transfer: from another model (R7.2)."
+    )
 
 
 class Retention(Section):
@@ -475,25 +513,25 @@ class ModelSpec(Section):
     """One production model."""
 
     name: Name = Field(description="Equal to the file's name without .yaml.")
-    description: str = Field(min_length=1)
-    owner: Owner
-    tier: Tier
-    sensitivity: Sensitivity
-    source: Source
-    label: Label
-    features: list[Feature] = Field(min_length=1)
+    description: str = Field(min_length=1, description="What the model predicts, in one sentence.")
+    owner: Owner = Field(description="Who answers for the model.")
+    tier: Tier = Field(description="How much depends on it: sets how often it is retrained (R3.1).")
+    sensitivity: Sensitivity = Field(description="Who has to approve a deployment (R4.5).")
+    source: Source = Field(description="Where the rows come from.")
+    label: Label = Field(description="What is predicted.")
+    features: list[Feature] = Field(min_length=1, description="What the model sees: its signature, in this order.")
     after_event: list[Column] = Field(
         default_factory=list, description="Columns known only after the event: never features."
     )
-    sensitive: list[SensitiveAttribute] = Field(default_factory=list)
-    quality: Quality = Quality()
-    training: Training = Training()
-    evaluation: Evaluation
-    business: Business
-    rollout: Rollout = Rollout()
-    monitoring: Monitoring = Monitoring()
-    retraining: Retraining = Retraining()
-    retention: Retention = Retention()
+    sensitive: list[SensitiveAttribute] = Field(default_factory=list, description="Groups fairness is judged over.")
+    quality: Quality = Field(Quality(), description="What a fetch must look like.")
+    training: Training = Field(Training(), description="How a version is made.")
+    evaluation: Evaluation = Field(description="How a candidate is judged.")
+    business: Business = Field(description="What a decision is worth.")
+    rollout: Rollout = Field(Rollout(), description="How a version reaches its users.")
+    monitoring: Monitoring = Field(Monitoring(), description="Windows and thresholds of monitoring.")
+    retraining: Retraining = Field(Retraining(), description="What starts a training.")
+    retention: Retention = Field(Retention(), description="How long things are kept.")
 
     @property
     def numeric(self) -> list[NumericFeature]:
@@ -565,7 +603,7 @@ class ModelSpec(Section):
 class Environment(Section):
     """What differs between development, staging and production: differences only (R4.4)."""
 
-    name: Name
+    name: Name = Field(description="Equal to the file's name without .yaml.")
     now: Literal["wall_clock", "newest_row"] = Field(
         "wall_clock",
         description="as-of when none is given: the clock, or the newest row of a historic sample database.",
