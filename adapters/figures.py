@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from lifecycle.evaluation import Curve, Estimate, Evaluation
+from lifecycle.evaluation import Estimate, Evaluation
 from lifecycle.fairness import RATES, AttributeFairness, GroupFigures
 from lifecycle.findings import Finding, Verdict
 from lifecycle.measures import MEASURES
+from lifecycle.model_card import made_equal, measure_text
 from lifecycle.quality import shorten
+from lifecycle.remedies import Outcome, Remedy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,8 +45,6 @@ MARKS = {
     Verdict.NO_DATA: ("s", GREY),
     Verdict.FAIL: ("X", ORANGE),
 }
-_LINES = ("--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
-_BASELINE_COLOURS = (ORANGE, GREEN, PURPLE, YELLOW)
 
 _STYLE = {
     "text.parse_math": False,  # a category named "$" is no formula
@@ -59,11 +59,13 @@ _STYLE = {
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": "#e8e8e8",
-    "legend.frameon": False,
+    "legend.edgecolor": "none",
+    "legend.framealpha": 0.85,
     "hatch.linewidth": 0.6,
 }
 _LONGEST = 40  # characters of a name
 MOST_ROWS = 40  # slices drawn
+WIDE = 9.6  # inches of a figure that stands alone
 
 _RATE_WORDS = {
     "selection_rate": "share decided positive",
@@ -72,12 +74,7 @@ _RATE_WORDS = {
 }
 
 
-def evaluation_figures(
-    evaluation: Evaluation,
-    *,
-    limits: Mapping[str, float] | None = None,
-    baseline_curves: Mapping[str, Curve] | None = None,
-) -> dict[str, bytes]:
+def evaluation_figures(evaluation: Evaluation, *, limits: Mapping[str, float] | None = None) -> dict[str, bytes]:
     """Draw everything an evaluation holds.
 
     Parameters
@@ -86,8 +83,6 @@ def evaluation_figures(
         The candidate on its hold-out.
     limits
         Fairness measure: largest accepted difference; see `fairness_limits`.
-    baseline_curves
-        Name: ROC curve of a baseline on the same rows (x: false positive rate, y: true positive rate).
 
     Returns
     -------
@@ -96,7 +91,7 @@ def evaluation_figures(
     """
     figures: dict[str, bytes] = {}
     if evaluation.roc.x:
-        figures["roc"] = roc_figure(evaluation, baseline_curves or {})
+        figures["roc"] = roc_figure(evaluation)
     if evaluation.precision_recall.x:
         figures["precision_recall"] = precision_recall_figure(evaluation)
     if evaluation.calibration:
@@ -121,23 +116,15 @@ def fairness_limits(findings: Sequence[Finding]) -> dict[str, float]:
     return {one.measure: one.threshold for one in findings if one.measure in RATES and one.threshold is not None}
 
 
-def roc_figure(evaluation: Evaluation, baseline_curves: Mapping[str, Curve]) -> bytes:
-    """Draw the ROC curve, with the baselines' where they are known and the point of the decision threshold."""
+def roc_figure(evaluation: Evaluation) -> bytes:
+    """Draw the ROC curve with the point of the decision threshold, and tell the baselines' areas."""
     with _drawing() as (figure, axes):
         axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="chance (0.5)")
-        for place, (name, curve) in enumerate(baseline_curves.items()):
-            axes.plot(
-                curve.x,
-                curve.y,
-                color=_BASELINE_COLOURS[place % 4],
-                linestyle=_LINES[place % 4],
-                label=f"{_words(name)} ({_estimate(evaluation.baselines.get(name, {}).get('roc_auc'))})",
-            )
         area = _estimate(evaluation.metrics.get("roc_auc"), interval=True)
         axes.plot(evaluation.roc.x, evaluation.roc.y, color=BLUE, linewidth=2, label=f"candidate ({area})")
         for name, table in evaluation.baselines.items():
-            if name not in baseline_curves and name != "prior":
-                axes.plot([], [], " ", label=f"{_words(name)}: {_estimate(table.get('roc_auc'))}")
+            if name != "prior":
+                axes.plot([], [], " ", label=f"{measure_text(name)}: {_estimate(table.get('roc_auc'))}")
         counts = evaluation.confusion
         if counts is not None:
             x = _share(counts.false_positive, counts.false_positive + counts.true_negative)
@@ -294,35 +281,39 @@ def value_figure(evaluation: Evaluation) -> bytes:
 
 
 def comparisons_figure(evaluation: Evaluation) -> bytes:
-    """Draw the candidate's improvement over each baseline with its paired interval; right of 0 is better."""
-    rows = [
-        (measure, baseline, table[measure])
-        for measure in next(iter(evaluation.comparisons.values()))
-        for baseline, table in evaluation.comparisons.items()
-        if measure in table and MEASURES[measure].unit == "share"
-    ]
-    with _drawing(size=(7.2, 1.3 + 0.24 * max(len(rows), 3))) as (figure, axes):
-        names = list(evaluation.comparisons)
-        axes.axvline(0, color=GREY)
-        for place, (_, baseline, estimate) in enumerate(reversed(rows)):
-            index = names.index(baseline)
-            colour, mark = _BASELINE_COLOURS[index % 4], "osD^"[index % 4]
-            _interval(axes, estimate, place, colour, mark)
-        for index, name in enumerate(names):
-            axes.plot([], [], "osD^"[index % 4], color=_BASELINE_COLOURS[index % 4], label=f"over {_words(name)}")
-        ticks: dict[str, list[int]] = {}
-        for place, (measure, _, _) in enumerate(reversed(rows)):
-            ticks.setdefault(measure, []).append(place)
-        for band, places in enumerate(ticks.values()):
-            if band % 2:
-                axes.axhspan(places[0] - 0.5, places[-1] + 0.5, color="#f4f4f4", linewidth=0, zorder=0)
-        axes.set_yticks([sum(places) / len(places) for places in ticks.values()], [_words(name) for name in ticks])
-        axes.set_ylim(-0.5, max(len(rows), 1) - 0.5)
-        axes.tick_params(axis="y", length=0)
-        axes.grid(visible=False, axis="y")
-        axes.set(xlabel=f"improvement, paired, {evaluation.confidence:.0%} interval (right of 0 is better)")
-        axes.set_title("Candidate against baselines on the same rows")
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8.5)
+    """Draw the candidate's improvement over each baseline with its paired interval; right of 0 is better.
+
+    Each baseline has its own scale: how far the candidate is above chance would hide how it is to the champion.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    baselines = evaluation.comparisons
+    measures = list(
+        dict.fromkeys(name for table in baselines.values() for name in table if MEASURES[name].unit == "share")
+    )
+    with _drawing(columns=len(baselines), size=(WIDE, 1.5 + 0.26 * max(len(measures), 3)), share_y=True) as (
+        figure,
+        panels,
+    ):
+        for axes, (baseline, table) in zip(np.atleast_1d(panels), baselines.items(), strict=True):
+            axes.axvline(0, color=INK, linewidth=1)
+            for place, measure in enumerate(reversed(measures)):
+                estimate = table.get(measure)
+                low, high = _bounds(estimate) or (None, None)
+                sure = low is not None and high is not None and not low <= 0 <= high
+                colour, mark = (GREY, "D") if not sure else (BLUE, "o") if (low or 0) > 0 else (ORANGE, "X")
+                if not _interval(axes, estimate, place, colour, mark):
+                    axes.text(0, place, "  no data", color=GREY, va="center", fontsize=8)
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.grid(visible=False, axis="y")
+            axes.set_title(f"over {measure_text(_name(baseline))}", fontsize=9.5)
+        first = np.atleast_1d(panels)[0]
+        first.set_yticks(range(len(measures)), [measure_text(name) for name in reversed(measures)])
+        first.set_ylim(-0.6, max(len(measures), 1) - 0.4)
+        for label, mark, colour in (("better", "o", BLUE), ("no sure difference", "D", GREY), ("worse", "X", ORANGE)):
+            first.plot([], [], mark, color=colour, label=label)
+        figure.legend(loc="outside lower center", ncols=3, fontsize=8.5)
+        _over(figure, f"Improvement over each baseline on the same rows, paired, {evaluation.confidence:.0%} interval")
         return _png(figure)
 
 
@@ -332,7 +323,7 @@ def slices_figure(evaluation: Evaluation, measure: str = "roc_auc") -> bytes:
 
     shown = evaluation.slices[:MOST_ROWS]
     left = len(evaluation.slices) - len(shown)
-    with _drawing(size=(7.2, 1.4 + 0.24 * max(len(shown), 3))) as (figure, axes):
+    with _drawing(size=(WIDE, 1.4 + 0.24 * max(len(shown), 3))) as (figure, axes):
         whole = evaluation.metrics.get(measure, Estimate(None))
         if whole.value is not None:
             if whole.low is not None and whole.high is not None:
@@ -347,7 +338,15 @@ def slices_figure(evaluation: Evaluation, measure: str = "roc_auc") -> bytes:
         for place, one in enumerate(reversed(shown)):
             mark, colour = MARKS[one.verdict]
             if not _interval(axes, one.metrics.get(measure), place, colour, mark):
-                axes.text(low, place, "no data: too few rows or one class", color=GREY, va="center", fontsize=8)
+                axes.annotate(
+                    "no data: too few rows or one class",
+                    (1.01, place),
+                    xycoords=("axes fraction", "data"),
+                    color=GREY,
+                    va="center",
+                    fontsize=8,
+                    annotation_clip=False,
+                )
         axes.set_yticks(
             range(len(shown)),
             [f"{_name(one.column)} = {_name(one.label)}  ({one.rows:,})" for one in reversed(shown)],
@@ -363,8 +362,8 @@ def slices_figure(evaluation: Evaluation, measure: str = "roc_auc") -> bytes:
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.grid(visible=False, axis="y")
         more = f"; the {left} smallest are not shown" if left else ""
-        axes.set(xlabel=f"{_words(measure)}, {evaluation.confidence:.0%} interval (rows in brackets){more}")
-        axes.set_title(f"{_words(measure)} by slice of the hold-out")
+        axes.set(xlabel=f"{measure_text(measure)}, {evaluation.confidence:.0%} interval (rows in brackets){more}")
+        axes.set_title(f"{measure_text(measure)} by slice of the hold-out")
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8.5)
         return _png(figure)
 
@@ -397,20 +396,65 @@ def fairness_figure(attribute: AttributeFairness, limits: Mapping[str, float]) -
             gap = disparity.difference if disparity else None
             told = "no data" if gap is None else f"{gap:.3f}"
             asked = "" if limit is None else f", accepted ≤ {limit:g}"
-            axes.set_title(f"{_words(measure.removesuffix('_difference'))}\ngap {told}{asked}", fontsize=9.5)
+            axes.set_title(f"{measure_text(measure.removesuffix('_difference'))}\ngap {told}{asked}", fontsize=9.5)
         panels[0].set_yticks(
             range(len(groups)),
             [f"{_name(group.label)}\n{group.rows:,} rows" for group in reversed(groups)],
             fontsize=8.5,
         )
         panels[0].set_ylim(-0.6, max(len(groups), 1) - 0.4)
-        figure.suptitle(
+        _over(
+            figure,
             f"Groups of {_name(attribute.attribute)}: the shaded band is what the highest group allows the others",
-            x=0.01,
-            ha="left",
-            fontsize=11,
-            fontweight="bold",
         )
+        return _png(figure)
+
+
+def remedies_figure(remedies: Sequence[Remedy], limits: Mapping[str, float] | None = None) -> bytes:
+    """Draw what each remedy does to the gaps between groups, with their intervals, and to the business value.
+
+    Parameters
+    ----------
+    remedies
+        At least one.
+    limits
+        Fairness measure: largest accepted difference; without one no band is drawn.
+    """
+    names = [f"{_name(one.method)} on {_name(one.attribute)}\n{_name(made_equal(one), 60)}" for one in remedies]
+    with _drawing(columns=len(RATES) + 1, size=(10.5, 2.2 + 0.62 * max(len(remedies), 2)), share_y=True) as (
+        figure,
+        panels,
+    ):
+        for axes, measure in zip(panels, RATES, strict=False):
+            limit = (limits or {}).get(measure)
+            if limit is not None:
+                axes.axvspan(0, limit, color=GREEN, alpha=0.15, linewidth=0)
+            for place, one in enumerate(reversed(remedies)):
+                _change(axes, place, _gap(one.before, measure), _gap(one.after, measure))
+            axes.set_xlim(0, None)
+            axes.set_title(measure_text(measure.removesuffix("_difference")), fontsize=9.5)
+            axes.set(xlabel="gap" if limit is None else f"gap, accepted ≤ {limit:g}")
+        worth = panels[-1]
+        for place, one in enumerate(reversed(remedies)):
+            _change(
+                worth,
+                place,
+                Estimate(one.before.business_value_per_1000),
+                Estimate(one.after.business_value_per_1000),
+            )
+        worth.set_title("business value", fontsize=9.5)
+        worth.set(xlabel=f"{_name(remedies[0].currency)} per 1,000")
+        worth.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        worth.margins(x=0.15)
+        for axes in panels:
+            axes.xaxis.get_major_locator().set_params(nbins=4)
+            axes.grid(visible=False, axis="y")
+        panels[0].set_yticks(range(len(names)), list(reversed(names)), fontsize=8.5)
+        panels[0].set_ylim(-0.7, max(len(names), 1) - 0.3)
+        panels[0].plot([], [], "o", color=GREY, label="as it is")
+        panels[0].plot([], [], "D", color=BLUE, label="with the remedy")
+        figure.legend(loc="outside lower center", ncols=2, fontsize=8.5)
+        _over(figure, "What each remedy does on the hold-out")
         return _png(figure)
 
 
@@ -420,7 +464,7 @@ def gates_figure(findings: Sequence[Finding]) -> bytes:
     The axis is in each measure's own unit, logarithmic away from the threshold, so that a hundredth of an AUC and
     a hundred dollars find room beside each other.
     """
-    with _drawing(size=(9.6, 1.5 + 0.3 * max(len(findings), 2))) as (figure, axes):
+    with _drawing(size=(WIDE, 1.5 + 0.3 * max(len(findings), 2))) as (figure, axes):
         axes.axvline(0, color=INK, linewidth=1)
         spread = [0.1]
         for place, one in enumerate(reversed(findings)):
@@ -481,7 +525,7 @@ def history_figure(
     frame = frame.dropna()
     span = (frame["at"].max() - frame["at"].min()) if len(frame) else pd.Timedelta(0)
     words, rule = ("day", "D") if span < pd.Timedelta(days=120) else ("week", "7D")
-    with _drawing(rows=2, heights=(1, 1.3), share_x=True, size=(8.4, 4.2)) as (figure, (above, below)):
+    with _drawing(rows=2, heights=(1, 1.3), share_x=True, size=(WIDE, 4.2)) as (figure, (above, below)):
         if len(frame):
             table = frame.set_index("at")["y"].resample(rule).agg(["size", "mean"])
             days = 1.0 if rule == "D" else 7.0
@@ -523,7 +567,9 @@ def trials_figure(trials: pd.DataFrame) -> bytes:
     trials
         Columns ``number``, ``state`` (complete, pruned, fail) and ``roc_auc``, as in `lifecycle.training.TuningResult`.
     """
-    with _drawing(size=(7.2, 3.8)) as (figure, axes):
+    from matplotlib.ticker import MaxNLocator
+
+    with _drawing(size=(WIDE, 3.8)) as (figure, axes):
         known = trials if {"number", "state", "roc_auc"} <= set(trials.columns) else trials.head(0)
         marks = {"complete": ("o", BLUE, "all folds"), "pruned": ("v", YELLOW, "pruned: value after its last fold")}
         shown = False
@@ -544,7 +590,8 @@ def trials_figure(trials: pd.DataFrame) -> bytes:
             axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8.5)
         else:
             axes.text(0.5, 0.5, "no finished trial", transform=axes.transAxes, ha="center", color=GREY)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_xlim(0.5, max(len(known), 1) + 0.5)
         axes.set(xlabel="trial", ylabel="ROC AUC, mean over folds")
         axes.set_title("Search for hyper-parameters")
         return _png(figure)
@@ -573,7 +620,25 @@ def _group_bar(
     axes.text(value + 0.015, place, f"{value:.3f}{'  beyond' if beyond else ''}", va="center", fontsize=8.5)
 
 
-def _interval(axes: Axes, estimate: Estimate | None, place: int, colour: str, mark: str) -> bool:
+def _gap(outcome: Outcome, measure: str) -> Estimate:
+    return Estimate(outcome.gaps.get(measure), *outcome.intervals.get(measure, (None, None)))
+
+
+def _change(axes: Axes, place: float, before: Estimate, after: Estimate) -> None:
+    """Draw two values of a row, one above the other, with what lies between them."""
+    drawn = [
+        _interval(axes, before, place + 0.14, GREY, "o"),
+        _interval(axes, after, place - 0.14, BLUE, "D"),
+    ]
+    if not any(drawn):
+        axes.text(0.02, place, "no data", color=GREY, va="center", fontsize=8, transform=axes.get_yaxis_transform())
+
+
+def _over(figure: Figure, title: str) -> None:
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+
+
+def _interval(axes: Axes, estimate: Estimate | None, place: float, colour: str, mark: str) -> bool:
     """Draw a value with its interval; False when there is none."""
     if estimate is None or estimate.value is None or not math.isfinite(estimate.value):
         return False
@@ -602,13 +667,7 @@ def _margin(finding: Finding, value: float | None) -> float | None:
 
 def _gate(finding: Finding) -> str:
     on = "" if finding.subject == "all rows" else f" on {_name(finding.subject)}"
-    return f"{_words(finding.measure)}{on}"
-
-
-def _words(measure: str) -> str:
-    """A measure's name as people write it."""
-    said = _name(measure, 60).replace("_", " ")
-    return said.replace("roc auc", "ROC AUC").replace("business value per 1000", "business value per 1,000")
+    return f"{measure_text(_name(finding.measure, 60))}{on}"
 
 
 def _name(text: object, longest: int = _LONGEST) -> str:

@@ -52,11 +52,10 @@ def render_html(card: ModelCard, figures: Mapping[str, bytes]) -> str:
     card
         Its content; texts from data or files are escaped.
     figures
-        Name: PNG. Pictures without one are left out; one that the card does not mention is shown at the end.
+        Name: PNG. Pictures without one are left out.
     """
     environment = _environment(autoescape=True)
     environment.filters["text"] = _short
-    mentioned = {block.name for section in card.sections for block in section.blocks if isinstance(block, Picture)}
     images = {
         name: f"data:image/png;base64,{base64.b64encode(picture).decode()}"
         for name, picture in figures.items()
@@ -66,7 +65,6 @@ def render_html(card: ModelCard, figures: Mapping[str, bytes]) -> str:
         card=card,
         sections=[(section.title, _grouped(section.blocks, images)) for section in card.sections],
         images=images,
-        further=[name for name in images if name not in mentioned],
         css=(TEMPLATES / "card.css").read_text(encoding="utf-8"),
     )
     return rendered

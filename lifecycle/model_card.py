@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from lifecycle.evaluation import Estimate, Evaluation
-from lifecycle.fairness import RATES, AttributeFairness, Disparity
+from lifecycle.fairness import RATES, AttributeFairness
 from lifecycle.findings import Finding, Verdict
 from lifecycle.gates import Decision
 from lifecycle.measures import MEASURES
@@ -22,6 +22,18 @@ from lifecycle.snapshot import FetchCounts
 from lifecycle.spec import CategoricalFeature, Feature, ModelSpec, NumericFeature, Sensitivity, SplitStrategy
 
 NO_DATA = "no data"
+
+# Who has to approve a deployment (R4.5).
+_APPROVAL = {
+    Sensitivity.NON_SENSITIVE: "none: a non-sensitive model is deployed automatically once its gates are passed",
+    Sensitivity.SENSITIVE: "one person's, because the model is sensitive",
+    Sensitivity.CRITICAL: "a committee's, because the model is critical",
+}
+# fairlearn's names of what a remedy makes equal, as people say it.
+_MADE_EQUAL = {
+    "demographic_parity": "equal share decided positive",
+    "true_positive_rate_parity": "equal recall",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +179,7 @@ def build_card(
         What the gates found, and what follows.
     """
     sections = (
-        _purpose(spec, evaluation),
+        _purpose(spec, evaluation, decision),
         _version(spec, facts),
         _decision(findings, decision),
         _measures(spec, evaluation),
@@ -178,7 +190,6 @@ def build_card(
         _features(spec),
         _training(spec, facts),
         _limits(spec, facts, evaluation, findings),
-        _operation(spec),
     )
     number = f" version {facts.version}" if facts.version else ""
     return ModelCard(
@@ -188,15 +199,6 @@ def build_card(
         verdict_text=_verdict_text(decision),
         sections=tuple(section for section in sections if section.blocks),
     )
-
-
-def approval_needed(sensitivity: Sensitivity) -> str:
-    """Who has to approve a deployment (R4.5), as a sentence."""
-    return {
-        Sensitivity.NON_SENSITIVE: "None: a non-sensitive model is deployed automatically once its gates are passed.",
-        Sensitivity.SENSITIVE: "One person's approval, because the model is sensitive.",
-        Sensitivity.CRITICAL: "A committee's approval, because the model is critical.",
-    }[sensitivity]
 
 
 def number(value: float | None) -> str:
@@ -242,7 +244,7 @@ def _verdict_text(decision: Decision) -> str:
     return "Approved: every gate is passed."
 
 
-def _purpose(spec: ModelSpec, evaluation: Evaluation) -> Section:
+def _purpose(spec: ModelSpec, evaluation: Evaluation, decision: Decision) -> Section:
     business = spec.business
     values = ", ".join(
         f"{name} {number(value)}"
@@ -268,25 +270,11 @@ def _purpose(spec: ModelSpec, evaluation: Evaluation) -> Section:
                     "other times and other kinds of cases were not measured.",
                     "Not as a ground by itself to treat a person or a case differently: the probability is right "
                     "about groups of rows, not about one.",
-                    *(
-                        ("Not for deployment as it is: see the gates.",)
-                        if spec.sensitivity is not Sensitivity.NON_SENSITIVE and any(_gaps(evaluation))
-                        else ()
-                    ),
+                    *(() if decision.approved else ("Not for deployment: it was rejected, see the gates.",)),
                 )
             ),
         ),
     )
-
-
-def _gaps(evaluation: Evaluation) -> list[Disparity]:
-    """Differences between groups that are surely there: their interval does not reach 0."""
-    return [
-        one
-        for attribute in evaluation.fairness.values()
-        for one in attribute.disparities.values()
-        if one.low is not None and one.low > 0
-    ]
 
 
 def _version(spec: ModelSpec, facts: CardFacts) -> Section:
@@ -294,7 +282,7 @@ def _version(spec: ModelSpec, facts: CardFacts) -> Section:
         ("Owner", f"{spec.owner.team}, {spec.owner.contact}"),
         ("Tier", spec.tier.value),
         ("Sensitivity", spec.sensitivity.value.replace("_", "-")),
-        ("Approval needed", approval_needed(spec.sensitivity)),
+        ("Approval needed", _APPROVAL[spec.sensitivity]),
         *((str(name).replace("_", " ").capitalize(), _plain(value)) for name, value in facts.identity.items()),
     ]
     return Section("Owner and version", (Table(("Fact", "Value"), tuple(rows)),))
@@ -307,6 +295,8 @@ def _decision(findings: Sequence[Finding], decision: Decision) -> Section:
             Paragraph("Overridden, each by a person who answers for it until a date:"),
             Bullets(decision.overridden),
         ]
+    if any(" against " in one.measure for one in findings):
+        blocks.append(Paragraph("The value of a comparison is the worst end of the interval of its improvement."))
     blocks.append(
         Table(
             ("Gate", "On", "Value", "Asked", "Verdict", "Why"),
@@ -347,16 +337,13 @@ def _measures(spec: ModelSpec, evaluation: Evaluation) -> Section:
         )
     blocks.append(
         Table(
-            ("Measure", "Candidate", *(measure_text(name) for name in evaluation.baselines), "Better", "Meaning"),
+            ("Measure", "Candidate", *(measure_text(name) for name in evaluation.baselines), "Meaning"),
             tuple(
                 (
                     measure_text(name),
                     estimate_text(found),
                     *(estimate_text(table.get(name)) for table in evaluation.baselines.values()),
-                    "higher" if MEASURES[name].higher_is_better else "lower",
-                    MEASURES[name].meaning
-                    if name != "business_value_per_1000"
-                    else f"{MEASURES[name].meaning}; in {evaluation.currency}",
+                    _meaning(name, evaluation.currency),
                 )
                 for name, found in evaluation.metrics.items()
             ),
@@ -370,7 +357,7 @@ def _measures(spec: ModelSpec, evaluation: Evaluation) -> Section:
                 ("Outcome", "Decided positive", "Decided negative"),
                 (
                     (f"{spec.label.meaning}", f"{counts.true_positive:,}", f"{counts.false_negative:,}"),
-                    ("not so", f"{counts.false_positive:,}", f"{counts.true_negative:,}"),
+                    ("otherwise", f"{counts.false_positive:,}", f"{counts.true_negative:,}"),
                 ),
                 numeric=(1, 2),
             )
@@ -384,6 +371,12 @@ def _measures(spec: ModelSpec, evaluation: Evaluation) -> Section:
         Picture("value", "Business value at every decision threshold."),
     ]
     return Section("Measures", tuple(blocks))
+
+
+def _meaning(name: str, currency: str) -> str:
+    measure = MEASURES[name]
+    unit = f"; in {currency}" if measure.unit.startswith("currency") else ""
+    return f"{measure.meaning}{unit}; {'higher' if measure.higher_is_better else 'lower'} is better"
 
 
 def _comparison(evaluation: Evaluation) -> Section:
@@ -464,18 +457,7 @@ def _fairness(spec: ModelSpec, evaluation: Evaluation, remedies: Sequence[Remedy
             )
         )
     if remedies:
-        blocks.append(
-            Paragraph("What could be done next about the gaps, fitted on validation rows, measured on the hold-out:")
-        )
-        blocks.append(_remedies(remedies))
-        notes = dict.fromkeys(one.note for one in remedies if one.note)
-        left_out = dict.fromkeys(
-            f"{one.attribute}: groups too small to fit were left as they are: {', '.join(one.left_out)}"
-            for one in remedies
-            if one.left_out
-        )
-        if notes or left_out:
-            blocks.append(Bullets((*notes, *left_out)))
+        blocks += _remedies(spec, remedies)
     return Section("Fairness", tuple(blocks))
 
 
@@ -514,38 +496,47 @@ def _attribute(name: str, attribute: AttributeFairness) -> list[Block]:
     return [groups, gaps, Picture(f"fairness_{name}", f"The three rates of each group of {name}.")]
 
 
-def _remedies(remedies: Sequence[Remedy]) -> Table:
-    def change(one: Remedy, pick: Any) -> str:
-        return f"{number(pick(one.before))} → {number(pick(one.after))}"
+def made_equal(remedy: Remedy) -> str:
+    """What a remedy makes equal between groups, in words."""
+    return _MADE_EQUAL.get(remedy.constraint, remedy.constraint.replace("_", " "))
 
-    def gap(measure: str) -> Any:
-        def pick(outcome: Outcome) -> float | None:
-            return outcome.gaps.get(measure)
 
-        return pick
-
-    return Table(
-        (
-            "Attribute",
-            "What is done",
-            "Equal",
-            *(measure_text(measure) for measure in RATES),
-            "Accuracy",
-            "Business value per 1,000",
-        ),
-        tuple(
-            (
-                one.attribute,
-                one.method,
-                one.constraint,
-                *(change(one, gap(measure)) for measure in RATES),
-                change(one, lambda outcome: outcome.accuracy),
-                f"{change(one, lambda outcome: outcome.business_value_per_1000)} {one.currency}",
-            )
-            for one in remedies
-        ),
-        numeric=tuple(range(3, 5 + len(RATES))),
+def _remedies(spec: ModelSpec, remedies: Sequence[Remedy]) -> list[Block]:
+    notes = list(dict.fromkeys(one.note for one in remedies if one.note))
+    notes += dict.fromkeys(
+        f"{one.attribute}: groups too small to fit were left as they are: {', '.join(one.left_out)}."
+        for one in remedies
+        if one.left_out
     )
+    if spec.training.mitigation is None:
+        notes.append(
+            "The other way is to train with weights that make group and outcome independent (training.mitigation in "
+            "the model file); it is measured as any candidate is."
+        )
+    return [
+        Paragraph("What could be done next about the gaps, fitted on validation rows, measured on the hold-out:"),
+        Table(
+            ("What is done", *(measure_text(name) for name in RATES), "Accuracy", "Business value per 1,000"),
+            tuple(
+                (
+                    f"{one.method} on {one.attribute}: {made_equal(one)}",
+                    *(f"{_gap(one.before, name)} → {_gap(one.after, name)}" for name in RATES),
+                    f"{number(one.before.accuracy)} → {number(one.after.accuracy)}",
+                    f"{number(one.before.business_value_per_1000)} → {number(one.after.business_value_per_1000)} "
+                    f"{one.currency}",
+                )
+                for one in remedies
+            ),
+            numeric=tuple(range(1, 3 + len(RATES))),
+        ),
+        Picture("remedies", "Gaps and business value without and with each remedy."),
+        Bullets(tuple(notes)),
+    ]
+
+
+def _gap(outcome: Outcome, measure: str) -> str:
+    low, high = outcome.intervals.get(measure) or (None, None)
+    return estimate_text(Estimate(outcome.gaps.get(measure), low, high))
 
 
 def _data(spec: ModelSpec, facts: CardFacts, evaluation: Evaluation) -> Section:
@@ -677,6 +668,17 @@ def _split_text(spec: ModelSpec) -> str:
 
 def _limits(spec: ModelSpec, facts: CardFacts, evaluation: Evaluation, findings: Sequence[Finding]) -> Section:
     told: list[str] = []
+    unequal = [one for one in findings if one.measure in RATES and one.verdict in (Verdict.WARN, Verdict.FAIL)]
+    if unequal:
+        told.append(
+            "It treats groups more differently than accepted: "
+            + "; ".join(
+                f"{measure_text(one.measure)} on {one.subject} {estimate_text(_as_estimate(one))}, "
+                f"accepted {one.direction.sign} {number(one.threshold)}"
+                for one in unequal
+            )
+            + "."
+        )
     unjudged = [one for one in findings if one.verdict is Verdict.NO_DATA]
     if unjudged:
         told.append(
@@ -702,12 +704,12 @@ def _limits(spec: ModelSpec, facts: CardFacts, evaluation: Evaluation, findings:
         told.append(
             "Slices that miss a gate's bound: " + ", ".join(f"{one.column} = {one.label}" for one in worse) + "."
         )
-    error = evaluation.metrics.get("expected_calibration_error", Estimate(None)).value
-    if error is not None and error > 0.05:
-        told.append(
-            f"On the hold-out the probabilities are off by {number(error)} in the mean: read them as a ranking rather "
-            "than as frequencies."
-        )
+    error = estimate_text(evaluation.metrics.get("expected_calibration_error"))
+    told.append(
+        "How far the probabilities are off on the hold-out was not measured."
+        if error == NO_DATA
+        else f"On the hold-out the probabilities are off by {error} in the mean."
+    )
     if facts.counts.never_labelled:
         told.append(
             f"{facts.counts.never_labelled:,} rows{_percent(facts.counts.never_labelled, facts.counts.in_window)} never "
@@ -715,36 +717,6 @@ def _limits(spec: ModelSpec, facts: CardFacts, evaluation: Evaluation, findings:
         )
     told.append(f"The data ends at {_moment(facts.as_of)}: what changed since then is not in the model.")
     return Section("Limits", (Bullets(tuple(told)),))
-
-
-def _operation(spec: ModelSpec) -> Section:
-    rollout, monitoring, retraining, retention = spec.rollout, spec.monitoring, spec.retraining, spec.retention
-    steps = ", ".join(f"{share:.0%}" for share in rollout.steps)
-    triggers = ", ".join(
-        name for name, on in (("drift", retraining.on_drift), ("degradation", retraining.on_degradation)) if on
-    )
-    rows = [
-        ("Rollout", rollout.strategy.replace("_", "-") + f": {steps} of the traffic"),
-        ("Each step", f"at least {rollout.hold} and {rollout.min_requests:,} requests"),
-        (
-            "Rolled back by itself at",
-            f"{rollout.rollback.performance_drop:.0%} loss of performance, {rollout.rollback.error_rate:.0%} of requests "
-            f"failing, or {rollout.rollback.latency_ratio:g} times the latency",
-        ),
-        ("Monitored over", f"{monitoring.window}"),
-        ("Data drift", f"statistical distance above {monitoring.drift:g}"),
-        ("Concept drift", f"loss of performance above {monitoring.concept_drift:.0%}"),
-        ("Bias", f"difference between groups above {monitoring.bias:.0%}"),
-        ("Resources", f"CPU or memory above {monitoring.resource_use:.0%}"),
-        ("No data", f"an alert of its own after {monitoring.no_data_limit}"),
-        ("Retrained", f"{spec.schedule}" + (f"; and on {triggers}" if triggers else "")),
-        ("Enough new data", f"{retraining.on_new_rows:,} newly labelled rows"),
-        ("Retraining mode", retraining.mode),
-        ("Kept: versions", f"{retention.versions} after they left production"),
-        ("Kept: training data", f"{retention.snapshots}"),
-        ("Kept: prediction log", f"{retention.predictions}"),
-    ]
-    return Section("What the model file asks of its operation", (Table(("Setting", "Value"), tuple(rows)),))
 
 
 def _moment(moment: datetime) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,11 +27,20 @@ class Outcome:
         Share of right decisions.
     business_value_per_1000
         In the model file's currency.
+    intervals
+        Bootstrap interval of each gap that has one.
     """
 
     gaps: dict[str, float | None]
     accuracy: float
     business_value_per_1000: float
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Outcome:
+        """Inverse of `dataclasses.asdict`, also after a round through JSON."""
+        intervals = {measure: (low, high) for measure, (low, high) in values["intervals"].items()}
+        return cls(**{**values, "intervals": intervals})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +85,8 @@ class Remedy:
         return cls(
             **{
                 **values,
-                "before": Outcome(**values["before"]),
-                "after": Outcome(**values["after"]),
+                "before": Outcome.from_dict(values["before"]),
+                "after": Outcome.from_dict(values["after"]),
                 "left_out": tuple(values["left_out"]),
             }
         )
@@ -105,4 +114,9 @@ def outcome(spec: ModelSpec, attribute: str, groups: ArrayLike, labels: ArrayLik
         {measure: disparity.difference for measure, disparity in table.disparities.items()},
         measured["accuracy"],
         measured["business_value_per_1000"],
+        {
+            measure: (disparity.low, disparity.high)
+            for measure, disparity in table.disparities.items()
+            if disparity.low is not None and disparity.high is not None
+        },
     )

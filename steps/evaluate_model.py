@@ -37,6 +37,7 @@ from steps.progress import tell
             "lifecycle/evaluation.py",
             "lifecycle/fairness.py",
             "lifecycle/metrics.py",
+            "lifecycle/remedies.py",
         ],
     ),
 )

@@ -8,7 +8,14 @@ from typing import Annotated, Any
 
 from zenml import log_metadata, step
 
-from adapters.figures import evaluation_figures, fairness_limits, gates_figure, history_figure, trials_figure
+from adapters.figures import (
+    evaluation_figures,
+    fairness_limits,
+    gates_figure,
+    history_figure,
+    remedies_figure,
+    trials_figure,
+)
 from adapters.model_card import render_html, render_markdown
 from adapters.ops_store import OpsStore
 from adapters.registry import Registry
@@ -88,6 +95,7 @@ def register_version(
         tags,
     )
     tell("register", "model card")
+    proposed = [Remedy.from_dict(remedy) for remedy in remedies]
     card = build_card(
         spec,
         CardFacts(
@@ -111,15 +119,17 @@ def register_version(
                 threshold=evaluation.threshold,
             ),
             quality=quality.findings,
-            remedies=[Remedy.from_dict(remedy) for remedy in remedies],
+            remedies=proposed,
         ),
         evaluation,
         judgement.findings,
         judgement.decision,
     )
+    limits = fairness_limits(judgement.findings)
     figures = {
-        **evaluation_figures(evaluation, limits=fairness_limits(judgement.findings)),
+        **evaluation_figures(evaluation, limits=limits),
         "gates": gates_figure(judgement.findings),
+        **({"remedies": remedies_figure(proposed, limits)} if proposed else {}),
         "trials": trials_figure(tuning.trials),
         "history": _history(spec, snapshot, split),
     }
