@@ -1,4 +1,4 @@
-"""Snapshots: Parquet, named by content, with a picture of rows and label rate over time."""
+"""Snapshots: Parquet, named by content, with a profile of their columns (R3.4)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 import pandas as pd
+from pyarrow import ArrowException
 from zenml.enums import ArtifactType, VisualizationType
 
 from lifecycle.errors import DataError
+from lifecycle.quality import shorten
 from lifecycle.snapshot import FetchCounts, Snapshot, content_name
 from materializers.files import FileMaterializer
 
@@ -39,7 +41,12 @@ class SnapshotMaterializer(FileMaterializer):
     def load(self, data_type: type[Any]) -> Snapshot:  # noqa: ARG002 - one type
         """Read it back and check the content against its name; DataError when it was changed."""
         facts = self.read_json("snapshot.json")
-        frame = pd.read_parquet(io.BytesIO(self.read_bytes("rows.parquet"))).astype(facts["dtypes"])
+        try:
+            frame = pd.read_parquet(io.BytesIO(self.read_bytes("rows.parquet"))).astype(facts["dtypes"])
+        except (ArrowException, OSError, KeyError, ValueError) as error:
+            raise DataError(
+                f"snapshot {facts['name']} cannot be read ({shorten(error)}); accepted: what was fetched, unchanged"
+            ) from None
         for name in frame.columns[[dtype.kind == "O" for dtype in frame.dtypes]]:
             frame[name] = frame[name].where(frame[name].notna(), None)
         found = content_name(frame)

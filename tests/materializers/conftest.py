@@ -1,0 +1,77 @@
+"""A real local artifact store in a temporary folder, and values like those a training makes."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Callable[[type[Any]], Any]:
+    """Make a materializer of a class whose artifact lies in a fresh folder of a local ZenML store."""
+    from zenml.artifact_stores.local_artifact_store import LocalArtifactStore, LocalArtifactStoreConfig
+    from zenml.enums import StackComponentType
+
+    root, now = tmp_path / "store", datetime(2026, 1, 1, tzinfo=UTC)
+    root.mkdir()
+    store = LocalArtifactStore(
+        name="store",
+        id=uuid.uuid4(),
+        config=LocalArtifactStoreConfig(path=str(root)),
+        flavor="local",
+        type=StackComponentType.ARTIFACT_STORE,
+        user=uuid.uuid4(),
+        created=now,
+        updated=now,
+    )
+
+    def make(materializer: type[Any]) -> Any:
+        folder = root / materializer.__name__
+        folder.mkdir(exist_ok=True)
+        return materializer(uri=str(folder), artifact_store=store)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def evaluation() -> Any:
+    """A small evaluation with a slice and a group too small to judge, and a baseline."""
+    import numpy as np
+    import pandas as pd
+
+    from lifecycle.evaluation import BaselineScores, evaluate
+    from lifecycle.spec import ModelSpec
+
+    spec = ModelSpec.model_validate(
+        {
+            "name": "m",
+            "description": "d",
+            "owner": {"team": "t", "contact": "c"},
+            "tier": "main",
+            "sensitivity": "sensitive",
+            "source": {"table": "t", "timestamp": "ts", "entity_key": "id"},
+            "label": {"column": "y", "meaning": "yes"},
+            "features": [{"name": "x", "type": "numeric"}, {"name": "c", "type": "categorical"}],
+            "sensitive": [{"name": "gender", "column": "g"}],
+            "evaluation": {
+                "gates": [{"metric": "roc_auc", "min": 0.6}],
+                "slices": ["c"],
+                "bootstrap": 100,
+                "min_group_rows": 50,
+                "min_group_class_rows": 10,
+                "min_rows": 100,
+            },
+            "business": {"currency": "EUR", "decision": "call", "true_positive": 12, "false_positive": -3},
+        }
+    )
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 400)
+    frame = pd.DataFrame({"c": ["u"] * 380 + ["w"] * 20, "g": ["f"] * 200 + ["m"] * 180 + ["x"] * 20})
+    scores = np.clip(labels * 0.3 + rng.uniform(0, 0.7, 400), 0, 1)
+    baselines = {"prior": BaselineScores(np.full(400, 0.5), 0.5)}
+    return evaluate(spec, frame, labels, scores, 0.5, baselines, 0, "hold-out")
