@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from adapters.network import Network, Optimisation, Shape, tensorflow
+from adapters.network import Network, Optimisation, Placed, Shape, tensorflow
 from lifecycle.encoding import (
     FIRST_VALUE,
     LARGEST_ENCODED,
@@ -92,9 +92,12 @@ def fit_fold(
     """
     best: tuple[float, int, NDArray[np.float64]] | None = None
 
+    placed: Placed | None = None
+
     def after(epoch: int) -> bool:
-        nonlocal best
-        logits = network.logits(fold.validate)
+        nonlocal best, placed
+        placed = placed or network.place(fold.validate)
+        logits = network.logits(placed)
         auc = roc_auc(fold.validate_labels, logits) if np.isfinite(logits).all() else float("nan")
         if best is None or auc > best[0]:
             best = (auc, epoch, logits)
@@ -238,9 +241,10 @@ def _train(
     tf = tensorflow()
     network.initialise(encoding, seed)
     how = Optimisation(chosen.learning_rate, chosen.weight_decay, chosen.dropout, plan.batch_size)
-    tensors = [tf.constant(array) for array in (rows.numbers, rows.codes, labels, weights / weights.mean())]
+    placed = network.place(rows)
+    target, share = tf.constant(labels), tf.constant(weights / weights.mean())
     for epoch in range(1, epochs + 1):
         order = np.random.default_rng([seed, 2, epoch]).permutation(len(rows)).astype(np.int32)
-        network.train_epoch(*tensors, order, how, (seed + epoch * 7_919) % 2**31)
+        network.train_epoch(placed, target, share, order, how, (seed + epoch * 7_919) % 2**31)
         if after(epoch):
             return

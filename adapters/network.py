@@ -1,8 +1,10 @@
 """The network in TensorFlow: piecewise-linear numbers and category embeddings into an ensemble of perceptrons.
 
 One compiled function runs a whole epoch. Learning rate, weight decay, dropout, bin edges and the data are its
-arguments, so that a fold or a trial of the same shape never traces again. Members of an ensemble are one batched
-multiplication. Every random choice is stateless and follows from a seed; operations are deterministic.
+arguments, so that a fold or a trial of the same shape never traces again. A number is placed between two knots once,
+before the first epoch; in every step its encoding is then a line between two rows of a small table, as a category's is
+one row. Members of an ensemble are one batched multiplication. Every random choice is stateless and follows from a
+seed; operations are deterministic.
 """
 
 from __future__ import annotations
@@ -92,12 +94,32 @@ class Optimisation:
     batch_size: int
 
 
+@dataclass(frozen=True)
+class Placed:
+    """Rows as the network's steps read them: tensors, made once for all epochs.
+
+    Parameters
+    ----------
+    positions
+        Shape (rows, numbers), float32: the knot below each number plus how far it is on the way to the next, 0 to
+        `Shape.bins`; `Shape.bins` + 1 where it is missing.
+    codes
+        Shape (rows, categories), int32.
+    """
+
+    positions: Any
+    codes: Any
+
+    def __len__(self) -> int:
+        return int(self.codes.shape[0])
+
+
 def bin_edges(encoding: Encoding, bins: int) -> tuple[Vector, Vector]:
     """Lower ends and inverse widths of the bins, each of shape (numeric features, bins).
 
-    Features with fewer bins are padded by bins of inverse width 0: they stay at 0 whatever the number.
+    Features with fewer bins are padded by bins of inverse width 0 at the largest number there is: none is above it.
     """
-    low = np.zeros((len(encoding.numeric), bins), dtype=np.float32)
+    low = np.full((len(encoding.numeric), bins), np.finfo(np.float32).max, dtype=np.float32)
     inverse = np.zeros_like(low)
     for place, feature in enumerate(encoding.numeric):
         knots = feature.knots(bins)
@@ -121,28 +143,21 @@ class Network:
         self._step = tf.Variable(0.0)
         self._low = tf.Variable(tf.zeros([shape.numbers, shape.bins]), trainable=False)
         self._inverse = tf.Variable(tf.zeros([shape.numbers, shape.bins]), trainable=False)
+        placed = [
+            tf.TensorSpec([None, shape.numbers], tf.float32),
+            tf.TensorSpec([None, len(shape.vocabulary)], tf.int32),
+        ]
+        rows, whole, real = (
+            tf.TensorSpec([None], tf.float32),
+            tf.TensorSpec([], tf.int32),
+            tf.TensorSpec([], tf.float32),
+        )
         self._epoch = tf.function(
             self._run_epoch,
-            input_signature=[
-                tf.TensorSpec([None, shape.numbers], tf.float32),
-                tf.TensorSpec([None, len(shape.vocabulary)], tf.int32),
-                tf.TensorSpec([None], tf.float32),
-                tf.TensorSpec([None], tf.float32),
-                tf.TensorSpec([None], tf.int32),
-                tf.TensorSpec([], tf.int32),
-                tf.TensorSpec([], tf.float32),
-                tf.TensorSpec([], tf.float32),
-                tf.TensorSpec([], tf.float32),
-                tf.TensorSpec([], tf.int32),
-            ],
+            input_signature=[*placed, rows, rows, tf.TensorSpec([None], tf.int32), whole, real, real, real, whole],
         )
-        self._score = tf.function(
-            self._mean_logits,
-            input_signature=[
-                tf.TensorSpec([None, shape.numbers], tf.float32),
-                tf.TensorSpec([None, len(shape.vocabulary)], tf.int32),
-            ],
-        )
+        self._score = tf.function(self._mean_logits, input_signature=placed)
+        self._place = tf.function(self._positions, input_signature=[tf.TensorSpec([None, shape.numbers], tf.float32)])
 
     def _sizes(self) -> list[tuple[str, list[int]]]:
         shape, wide = self.shape, self.shape.members * EMBEDDING
@@ -188,7 +203,16 @@ class Network:
 
     def mean_logits(self, numbers: Any, codes: Any) -> Any:
         """Mean logit of the members, shape (rows,), as a tensor: usable inside another compiled function."""
-        return self._mean_logits(numbers, codes)
+        return self._mean_logits(self._positions(numbers), codes)
+
+    def place(self, encoded: Encoded) -> Placed:
+        """Place numbers between the knots of the encoding that was initialised last."""
+        tf = tensorflow()
+        parts = [
+            self._place(tf.constant(encoded.numbers[start : start + _PREDICT_ROWS]))
+            for start in range(0, max(len(encoded), 1), _PREDICT_ROWS)
+        ]
+        return Placed(tf.concat(parts, axis=0), tf.constant(encoded.codes))
 
     @property
     def weights(self) -> list[Vector]:
@@ -202,8 +226,7 @@ class Network:
 
     def train_epoch(
         self,
-        numbers: Any,
-        codes: Any,
+        placed: Placed,
         labels: Any,
         weights: Any,
         order: npt.NDArray[np.int32],
@@ -214,8 +237,10 @@ class Network:
 
         Parameters
         ----------
-        numbers, codes, labels, weights
-            Tensors of all rows; weights have mean 1.
+        placed
+            All rows.
+        labels, weights
+            Tensors of shape (rows,); weights have mean 1.
         order
             Permutation of the rows.
         how
@@ -232,8 +257,8 @@ class Network:
         batch = min(how.batch_size, len(order))
         return float(
             self._epoch(
-                numbers,
-                codes,
+                placed.positions,
+                placed.codes,
                 labels,
                 weights,
                 tf.constant(order),
@@ -245,51 +270,77 @@ class Network:
             )
         )
 
-    def logits(self, encoded: Encoded) -> npt.NDArray[np.float64]:
+    def logits(self, placed: Placed) -> npt.NDArray[np.float64]:
         """Mean logit of the members for each row."""
-        tf = tensorflow()
-        if len(encoded) == 0:
+        if len(placed) == 0:
             return np.empty(0)
         parts = [
             self._score(
-                tf.constant(encoded.numbers[start : start + _PREDICT_ROWS]),
-                tf.constant(encoded.codes[start : start + _PREDICT_ROWS]),
+                placed.positions[start : start + _PREDICT_ROWS],
+                placed.codes[start : start + _PREDICT_ROWS],
             ).numpy()
-            for start in range(0, len(encoded), _PREDICT_ROWS)
+            for start in range(0, len(placed), _PREDICT_ROWS)
         ]
         return np.concatenate(parts).astype(np.float64)
 
+    def _positions(self, numbers: tf.Tensor) -> tf.Tensor:
+        """Each number's place among its knots: piecewise-linear bins (Gorishniy et al. 2022)."""
+        tf = tensorflow()
+        if not self.shape.numbers:
+            return numbers
+        column = tf.transpose(numbers)  # features, rows
+        missing = tf.math.is_nan(column)
+        known = tf.where(missing, 0.0, column)
+        # Lower ends rise; those of padded bins lie at the largest number there is.
+        below = tf.maximum(tf.searchsorted(self._low, known, side="right") - 1, 0)
+        low = tf.gather(self._low, below, batch_dims=1)
+        inverse = tf.gather(self._inverse, below, batch_dims=1)
+        places = tf.cast(below, tf.float32) + tf.clip_by_value((known - low) * inverse, 0.0, 1.0)
+        return tf.transpose(tf.where(missing, float(self.shape.bins + 1), places))
+
+    def _table(self, parameters: tf.Tensor) -> tf.Tensor:
+        """Encoding at each knot, then of a missing number: shape (numbers, bins + 2, width).
+
+        The parameters are what each bin adds, so that near knots learn together.
+        """
+        tf = tensorflow()
+        bins = self.shape.bins
+        start = parameters[:, bins + 1 :]
+        knots = start + tf.concat([tf.zeros_like(start), tf.cumsum(parameters[:, :bins], axis=1)], axis=1)
+        return tf.concat([knots, parameters[:, bins : bins + 1]], axis=1)
+
     def _member_logits(
-        self, numbers: tf.Tensor, codes: tf.Tensor, dropout: Callable[[tf.Tensor, int], tf.Tensor]
+        self,
+        positions: tf.Tensor,
+        codes: tf.Tensor,
+        dropout: Callable[[tf.Tensor, int], tf.Tensor],
     ) -> tf.Tensor:
         tf = tensorflow()
         shape = self.shape
         variables = iter(self.parameters)
         parts = []
         if shape.numbers:
-            column = tf.transpose(numbers)[:, :, None]
-            missing = tf.math.is_nan(column)
-            filled = tf.clip_by_value((column - self._low[:, None, :]) * self._inverse[:, None, :], 0.0, 1.0)
-            bins = tf.where(missing, 0.0, filled)
-            flag = tf.cast(missing, tf.float32)
-            parts.append(tf.matmul(tf.concat([bins, flag, 1.0 - flag], axis=2), next(variables)))
+            # A multiplication by mostly zeros: scattering gradients back to single rows would take twice as long.
+            near = tf.abs(tf.transpose(positions)[:, :, None] - tf.range(shape.bins + 2, dtype=tf.float32))
+            encoded = tf.matmul(tf.nn.relu(1.0 - near), self._table(next(variables)))
+            parts.append(tf.transpose(encoded, [1, 0, 2]))
         if shape.vocabulary:
-            parts.append(tf.gather(next(variables), tf.transpose(codes + self._offsets)))
-        hidden = tf.concat(parts, axis=0)  # features, rows, members * width
-        rows = tf.shape(hidden)[1]
+            parts.append(tf.gather(next(variables), codes + self._offsets))
+        hidden = tf.concat(parts, axis=1)  # rows, features, members * width
+        rows = tf.shape(hidden)[0]
         features = shape.numbers + len(shape.vocabulary)
-        hidden = tf.reshape(hidden, [features, rows, shape.members, EMBEDDING])
-        hidden = tf.reshape(tf.transpose(hidden, [2, 1, 0, 3]), [shape.members, rows, shape.inputs])
+        hidden = tf.reshape(hidden, [rows, features, shape.members, EMBEDDING])
+        hidden = tf.reshape(tf.transpose(hidden, [2, 0, 1, 3]), [shape.members, rows, shape.inputs])
         for layer in range(shape.layers):
             hidden = dropout(tf.nn.relu(tf.matmul(hidden, next(variables)) + next(variables)), layer)
         return tf.squeeze(tf.matmul(hidden, next(variables)) + next(variables), axis=2)
 
-    def _mean_logits(self, numbers: tf.Tensor, codes: tf.Tensor) -> tf.Tensor:
-        return tensorflow().reduce_mean(self._member_logits(numbers, codes, lambda hidden, _: hidden), axis=0)
+    def _mean_logits(self, positions: tf.Tensor, codes: tf.Tensor) -> tf.Tensor:
+        return tensorflow().reduce_mean(self._member_logits(positions, codes, lambda hidden, _: hidden), axis=0)
 
     def _run_epoch(
         self,
-        numbers: tf.Tensor,
+        positions: tf.Tensor,
         codes: tf.Tensor,
         labels: tf.Tensor,
         weights: tf.Tensor,
@@ -311,7 +362,7 @@ class Network:
                 return tf.where(chance < dropout, 0.0, hidden / (1.0 - dropout))
 
             with tf.GradientTape() as tape:
-                logits = self._member_logits(tf.gather(numbers, rows), tf.gather(codes, rows), drop)
+                logits = self._member_logits(tf.gather(positions, rows), tf.gather(codes, rows), drop)
                 target = tf.broadcast_to(tf.gather(labels, rows), tf.shape(logits))
                 losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=target, logits=logits)
                 # Mean over rows, sum over members: each member's gradient is what it would be alone.
