@@ -9,7 +9,6 @@ seed; operations are deterministic.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from adapters import saved_model
 from lifecycle.encoding import Encoded, Encoding
 
 if TYPE_CHECKING:
@@ -31,11 +31,9 @@ _ready = False
 
 
 def tensorflow() -> Any:
-    """Import TensorFlow, quiet, on the CPU, with deterministic operations; 7 s the first time."""
+    """Import TensorFlow, with operations whose results do not depend on timing."""
     global _ready
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import tensorflow as tf
-
+    tf = saved_model.tensorflow()
     if not _ready:
         tf.config.experimental.enable_op_determinism()
         tf.get_logger().setLevel("ERROR")

@@ -5,7 +5,10 @@ It imports nothing of this project, so that a version loads wherever TensorFlow 
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,26 @@ import numpy.typing as npt
 import pandas as pd
 
 BATCH_ROWS = 65_536
+
+
+def tensorflow() -> Any:
+    """Import TensorFlow without its notes about the machine, which no setting of its own silences; 6 s the first time."""
+    if "tensorflow" not in sys.modules:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        sys.stderr.flush()
+        terminal = os.dup(2)
+        with tempfile.TemporaryFile() as notes:
+            os.dup2(notes.fileno(), 2)
+            try:
+                importlib.import_module("tensorflow")
+            except BaseException:
+                notes.seek(0)
+                os.write(terminal, notes.read())
+                raise
+            finally:
+                os.dup2(terminal, 2)
+                os.close(terminal)
+    return importlib.import_module("tensorflow")
 
 
 class SavedModel:
@@ -26,10 +49,7 @@ class SavedModel:
     """
 
     def __init__(self, folder: Path | str) -> None:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        import tensorflow as tf
-
-        self._tf: Any = tf
+        self._tf = tensorflow()
         self._loaded = self._tf.saved_model.load(str(folder))
         self._signature = self._loaded.signatures["serving_default"]
         self.inputs = {name: spec.dtype for name, spec in self._signature.structured_input_signature[1].items()}

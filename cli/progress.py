@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -25,6 +26,7 @@ def showing_progress(title: str) -> Iterator[None]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+    terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w")
     progress = Progress(
         SpinnerColumn(finished_text="✓"),
         TextColumn("[bold]{task.description:<10}"),
@@ -32,7 +34,8 @@ def showing_progress(title: str) -> Iterator[None]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[text]}", markup=False),
-        console=Console(stderr=True),
+        # A file of its own: standard error itself is muted while TensorFlow is imported.
+        console=Console(file=terminal),
         transient=title.startswith("setting up"),
     )
     tasks: dict[str, Any] = {}
@@ -46,7 +49,7 @@ def showing_progress(title: str) -> Iterator[None]:
         total = event.total if event.total is not None else progress.tasks[tasks[event.phase]].total
         progress.update(tasks[event.phase], completed=event.done, total=total, text=event.text)
 
-    with progress, listening(show):
+    with terminal, progress, listening(show):
         show(Event("start", title))
         yield
         for task in tasks.values():
