@@ -72,9 +72,8 @@ class FittedModel:
         return digest.hexdigest()[:16]
 
 
-def make_network(fold: Fold, chosen: Hyperparameters, plan: Training, members: int) -> Network:
+def make_network(fold: Fold, chosen: Hyperparameters, members: int) -> Network:
     """Take the compiled network of this shape; it is traced once however many folds and trials share it."""
-    del plan
     return _network(_shape(fold.encoding, chosen, members))
 
 

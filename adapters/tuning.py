@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,9 +13,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from adapters.fitting import Fold, fit_fold, make_network
+from adapters.processes import has_died, this_process
 from lifecycle.calibration import fit_calibration
 from lifecycle.encoding import Columns, fit_encoding, read_columns
 from lifecycle.errors import DataError, UnavailableError
+from lifecycle.leases import Owner
 from lifecycle.metrics import roc_auc
 from lifecycle.spec import ModelSpec, Training
 from lifecycle.thresholds import best_threshold
@@ -45,6 +46,19 @@ class TrialProgress:
     total: int
     best: float | None
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Validated:
+    """A trial's folds, the newest first: it is the most like the hold-out, and the best reason to give a trial up."""
+
+    logits: list[NDArray[np.float64]]
+    aucs: list[float]
+    epochs: list[int]
+
+    @property
+    def mean_auc(self) -> float:
+        return float(np.mean(self.aucs))
 
 
 def tune(
@@ -99,11 +113,10 @@ def tune(
     labels = frame[spec.label.column].to_numpy(dtype=np.float32)
     prepared = [_prepare(columns, labels, weights, fit, validate, spec) for fit, validate in folds]
     pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=0)
+    best_here: tuple[int, _Validated] | None = None
     with _answering(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the heartbeat is kept by ask and tell as well
-        rdb = optuna.storages.RDBStorage(
-            storage, heartbeat_interval=30, grace_period=120, skip_compatibility_check=False
-        )
+        warnings.simplefilter("ignore")  # TPE's multivariate mode calls itself experimental
+        rdb = optuna.storages.RDBStorage(storage)
         study = optuna.create_study(
             study_name=study_name, storage=rdb, direction="maximize", load_if_exists=True, pruner=pruner
         )
@@ -112,17 +125,21 @@ def tune(
             finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
             if len(finished) >= plan.trials:
                 break
-            # Seeded by how many trials are finished: a resumed search draws what the uninterrupted one would have.
+            # Seeded by how many trials there are: a resumed search draws what the uninterrupted one would have, and
+            # a parallel one what nobody is at.
+            begun = len(finished) + len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
             study.sampler = optuna.samplers.TPESampler(
-                seed=_mixed(seed, len(finished)), n_startup_trials=STARTUP_TRIALS, multivariate=True
+                seed=_mixed(seed, begun), n_startup_trials=STARTUP_TRIALS, multivariate=True, constant_liar=True
             )
             trial = study.ask()
-            trial.set_user_attr("process", f"{os.getpid()}")
+            trial.set_user_attr("process", str(this_process()))
             try:
-                _run_trial(trial, study, prepared, plan, spec, seed, len(finished), on_progress)
+                fitted = _run_trial(trial, study, prepared, plan, spec, seed, len(finished), on_progress)
             except BaseException:
                 study.tell(trial, state=TrialState.FAIL)
                 raise
+            if fitted is not None and (best_here is None or fitted.mean_auc > best_here[1].mean_auc):
+                best_here = trial.number, fitted
             on_trial(study.trials[trial.number])
         done = [one for one in study.get_trials(deepcopy=False) if one.state is TrialState.COMPLETE]
         if not done:
@@ -131,20 +148,26 @@ def tune(
         trials = _table(study)
         plots = _plots(study) if len(done) > 1 else {}
     hyperparameters = Hyperparameters(**best.params)
-    on_progress(TrialProgress(plan.trials, plan.trials, best.value, "validating the best trial"))
-    logits, aucs, epochs = _validate(hyperparameters, prepared, plan, spec, seed, len(frame))
+    if best_here is not None and best_here[0] == best.number:
+        validated = best_here[1]
+    else:  # an earlier or another process found it: the same fits again give the same scores
+        on_progress(TrialProgress(plan.trials, plan.trials, best.value, "validating the best trial"))
+        validated = _validate(hyperparameters, prepared, plan, seed)
+    logits = np.full(len(frame), np.nan)
+    for fold, found in zip(reversed(prepared), validated.logits, strict=True):
+        logits[fold.validate_rows] = found
     out_of_fold = logits[train]
     known = ~np.isnan(out_of_fold)
     outcome = labels[train][known]
     calibration = fit_calibration(out_of_fold[known], outcome)
     return TuningResult(
         best=hyperparameters,
-        epochs=max(1, int(np.median(epochs))),
+        epochs=max(1, int(np.median(validated.epochs))),
         trials=trials,
         out_of_fold=out_of_fold,
         calibration=calibration,
         threshold=best_threshold(outcome, calibration.apply(out_of_fold[known]), spec.business),
-        fold_aucs=tuple(aucs),
+        fold_aucs=tuple(reversed(validated.aucs)),
         plots=plots,
         study=study_name,
     )
@@ -179,45 +202,45 @@ def _run_trial(
     seed: int,
     finished: int,
     on_progress: Callable[[TrialProgress], None],
-) -> None:
+) -> _Validated | None:
     from optuna.trial import TrialState
 
     chosen = _suggest(trial, spec)
-    aucs: list[float] = []
-    # The newest fold first: it is the most like the hold-out, and the best reason to give a trial up.
+    validated = _Validated([], [], [])
     for place, fold in enumerate(reversed(folds)):
-        logits, _ = fit_fold(make_network(fold, chosen, plan, 1), fold, chosen, plan, _mixed(seed, place))
-        auc = roc_auc(fold.validate_labels, logits)
+        auc = _fit_and_validate(validated, chosen, fold, place, plan, seed)
         if not np.isfinite(auc):
             trial.set_user_attr("reason", "the network's scores are no numbers")
             study.tell(trial, state=TrialState.PRUNED)
-            return
-        aucs.append(auc)
-        trial.report(float(np.mean(aucs)), place)
+            return None
+        trial.report(validated.mean_auc, place)
         best = _best_so_far(study)
         text = f"trial {finished + 1} fold {place + 1}/{len(folds)}: {auc:.4f}" + (f", best {best:.4f}" if best else "")
         on_progress(TrialProgress(finished, plan.trials, best, text))
         if place + 1 < len(folds) and trial.should_prune():
             study.tell(trial, state=TrialState.PRUNED)
-            return
-    study.tell(trial, float(np.mean(aucs)))
+            return None
+    study.tell(trial, validated.mean_auc)
+    return validated
 
 
-def _validate(
-    chosen: Hyperparameters, folds: Sequence[Fold], plan: Training, spec: ModelSpec, seed: int, rows: int
-) -> tuple[NDArray[np.float64], list[float], list[int]]:
-    """Fit the best trial's folds once more, for the scores that calibration and threshold are chosen on."""
-    del spec
-    logits = np.full(rows, np.nan)
-    aucs, epochs = [], []
-    for place, fold in enumerate(folds):
-        found, stopped = fit_fold(
-            make_network(fold, chosen, plan, 1), fold, chosen, plan, _mixed(seed, len(folds) - 1 - place)
-        )
-        logits[fold.validate_rows] = found
-        aucs.append(float(roc_auc(fold.validate_labels, found)))
-        epochs.append(stopped)
-    return logits, aucs, epochs
+def _validate(chosen: Hyperparameters, folds: Sequence[Fold], plan: Training, seed: int) -> _Validated:
+    """Fit a trial's folds once more."""
+    validated = _Validated([], [], [])
+    for place, fold in enumerate(reversed(folds)):
+        _fit_and_validate(validated, chosen, fold, place, plan, seed)
+    return validated
+
+
+def _fit_and_validate(
+    validated: _Validated, chosen: Hyperparameters, fold: Fold, place: int, plan: Training, seed: int
+) -> float:
+    logits, epochs = fit_fold(make_network(fold, chosen, 1), fold, chosen, plan, _mixed(seed, place))
+    auc = float(roc_auc(fold.validate_labels, logits))
+    validated.logits.append(logits)
+    validated.aucs.append(auc)
+    validated.epochs.append(epochs)
+    return auc
 
 
 def _suggest(trial: Any, spec: ModelSpec) -> Hyperparameters:
@@ -245,14 +268,13 @@ def _best_so_far(study: Any) -> float | None:
 
 
 def _fail_orphans(study: Any, storage: Any) -> None:
-    """Fail the trials of dead processes; those of a live parallel worker keep their heartbeat and are left alone."""
+    """Fail the trials of processes that are gone for certain; those of a parallel worker are left alone."""
     import optuna
     from optuna.trial import TrialState
 
-    optuna.storages.fail_stale_trials(study)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        owner = trial.user_attrs.get("process")
-        if owner is not None and not os.path.exists(f"/proc/{owner}"):  # noqa: PTH110 - no path, a process
+        owner = Owner.parse(trial.user_attrs.get("process", ""))
+        if owner is not None and has_died(owner):
             with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
                 storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
 
