@@ -20,7 +20,7 @@ from lifecycle.evaluation import Estimate, Evaluation
 from lifecycle.fairness import RATES, AttributeFairness, GroupFigures
 from lifecycle.findings import Finding, Verdict
 from lifecycle.measures import MEASURES
-from lifecycle.model_card import made_equal, measure_text
+from lifecycle.model_card import group_rate, made_equal, measure_text, share_estimate
 from lifecycle.quality import shorten
 from lifecycle.remedies import Outcome, Remedy
 
@@ -64,7 +64,7 @@ _STYLE = {
     "hatch.linewidth": 0.6,
 }
 _LONGEST = 40  # characters of a name
-MOST_ROWS = 40  # slices drawn
+MOST_ROWS = 40  # slices and groups drawn
 WIDE = 9.6  # inches of a figure that stands alone
 
 _RATE_WORDS = {
@@ -165,10 +165,10 @@ def calibration_figure(evaluation: Evaluation) -> bytes:
         bins = evaluation.calibration
         scores = [one.mean_score for one in bins]
         shares = [one.positive_share for one in bins]
-        spans = [_wilson(one.positive_share, one.rows) for one in bins]
-        top = min(1.0, max([0.05, *scores, *(high for _, high in spans)]) * 1.08)
+        spans = [share_estimate(round(one.positive_share * one.rows), one.rows) for one in bins]
+        top = min(1.0, max([0.05, *scores, *(one.high or 0 for one in spans)]) * 1.08)
         axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="perfect: what was said came true")
-        axes.vlines(scores, [low for low, _ in spans], [high for _, high in spans], color=BLUE, linewidth=1.2)
+        axes.vlines(scores, [one.low for one in spans], [one.high for one in spans], color=BLUE, linewidth=1.2)
         axes.plot(scores, shares, "o-", color=BLUE, markersize=5, linewidth=1, label="candidate, 95 % interval")
         axes.set(ylabel="share that was positive", xlim=(0, top), ylim=(0, top))
         error = _estimate(evaluation.metrics.get("expected_calibration_error"), interval=True)
@@ -299,9 +299,9 @@ def comparisons_figure(evaluation: Evaluation) -> bytes:
             axes.axvline(0, color=INK, linewidth=1)
             for place, measure in enumerate(reversed(measures)):
                 estimate = table.get(measure)
-                low, high = _bounds(estimate) or (None, None)
-                sure = low is not None and high is not None and not low <= 0 <= high
-                colour, mark = (GREY, "D") if not sure else (BLUE, "o") if (low or 0) > 0 else (ORANGE, "X")
+                low = -math.inf if estimate is None or estimate.low is None else estimate.low
+                high = math.inf if estimate is None or estimate.high is None else estimate.high
+                colour, mark = (BLUE, "o") if low > 0 else (ORANGE, "X") if high < 0 else (GREY, "D")
                 if not _interval(axes, estimate, place, colour, mark):
                     axes.text(0, place, "  no data", color=GREY, va="center", fontsize=8)
             axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -354,22 +354,20 @@ def slices_figure(evaluation: Evaluation, measure: str = "roc_auc") -> bytes:
         )
         for verdict in sorted({one.verdict for one in shown} - {Verdict.NO_DATA}):
             mark, colour = MARKS[verdict]
-            words = (
-                "no gate missed" if verdict is Verdict.PASS else "misses one of the gates\n(any measure, see the card)"
-            )
+            words = "misses no gate" if verdict is Verdict.PASS else "misses a gate's bound, in any measure"
             axes.plot([], [], mark, color=colour, label=words)
         axes.set_ylim(-0.7, len(shown) - 0.3)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.grid(visible=False, axis="y")
-        more = f"; the {left} smallest are not shown" if left else ""
+        more = f"; {left} more are in the card's table" if left else ""
         axes.set(xlabel=f"{measure_text(measure)}, {evaluation.confidence:.0%} interval (rows in brackets){more}")
         axes.set_title(f"{measure_text(measure)} by slice of the hold-out")
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8.5)
+        figure.legend(loc="outside lower center", ncols=3, fontsize=8.5)
         return _png(figure)
 
 
 def fairness_figure(attribute: AttributeFairness, limits: Mapping[str, float]) -> bytes:
-    """Draw the three rates of each group, and how far below the highest a group may be.
+    """Draw the three rates of each group with 95 % intervals (Wilson, 1927), and how far below the highest a group may be.
 
     Parameters
     ----------
@@ -378,7 +376,9 @@ def fairness_figure(attribute: AttributeFairness, limits: Mapping[str, float]) -
     limits
         Fairness measure: largest accepted difference; without one no band is drawn.
     """
-    groups = list(attribute.groups)
+    largest = sorted(attribute.groups, key=lambda group: -group.rows)[:MOST_ROWS]
+    groups = [group for group in attribute.groups if group in largest]
+    left = len(attribute.groups) - len(groups)
     with _drawing(columns=3, size=(10.5, 2.1 + 0.36 * max(len(groups), 2)), share_y=True) as (figure, panels):
         for axes, (measure, (rate, needed)) in zip(panels, RATES.items(), strict=True):
             disparity = attribute.disparities.get(measure)
@@ -389,7 +389,7 @@ def fairness_figure(attribute: AttributeFairness, limits: Mapping[str, float]) -
                 axes.axvspan(max(top - limit, 0), top, color=GREEN, alpha=0.15, linewidth=0)
             for place, group in enumerate(reversed(groups)):
                 _group_bar(axes, place, group, rate, judged=group.label in judged, top=top, limit=limit, needed=needed)
-            axes.set_xlim(0, 1.18)
+            axes.set_xlim(0, 1.24)
             axes.set_xticks(np.linspace(0, 1, 6))
             axes.set(xlabel=_RATE_WORDS[rate])
             axes.grid(visible=False, axis="y")
@@ -405,7 +405,8 @@ def fairness_figure(attribute: AttributeFairness, limits: Mapping[str, float]) -
         panels[0].set_ylim(-0.6, max(len(groups), 1) - 0.4)
         _over(
             figure,
-            f"Groups of {_name(attribute.attribute)}: the shaded band is what the highest group allows the others",
+            f"Groups of {_name(attribute.attribute)}: the shaded band is what the highest group allows the others"
+            + (f" ({left} smaller ones are in the card's table)" if left else ""),
         )
         return _png(figure)
 
@@ -431,7 +432,7 @@ def remedies_figure(remedies: Sequence[Remedy], limits: Mapping[str, float] | No
                 axes.axvspan(0, limit, color=GREEN, alpha=0.15, linewidth=0)
             for place, one in enumerate(reversed(remedies)):
                 _change(axes, place, _gap(one.before, measure), _gap(one.after, measure))
-            axes.set_xlim(0, None)
+            axes.set_xlim(-0.03 * axes.get_xlim()[1], None)
             axes.set_title(measure_text(measure.removesuffix("_difference")), fontsize=9.5)
             axes.set(xlabel="gap" if limit is None else f"gap, accepted ≤ {limit:g}")
         worth = panels[-1]
@@ -614,10 +615,12 @@ def _group_bar(
         told = "" if value is None or not math.isfinite(value) else f" ({value:.3f})"
         axes.text(0.01, place, f"no data: {count:,} {needed}{told}", va="center", fontsize=8, color=GREY)
         return
+    low, high = _bounds(group_rate(group, rate)) or (value, value)
     beyond = limit is not None and top is not None and top - value > limit
     colour = ORANGE if beyond else BLUE
     axes.barh(place, value, 0.62, color=colour, alpha=0.85, hatch="///" if beyond else None, edgecolor="white")
-    axes.text(value + 0.015, place, f"{value:.3f}{'  beyond' if beyond else ''}", va="center", fontsize=8.5)
+    axes.hlines(place, low, high, color=INK, linewidth=1.2)
+    axes.text(high + 0.015, place, f"{value:.3f}{'  beyond' if beyond else ''}", va="center", fontsize=8.5)
 
 
 def _gap(outcome: Outcome, measure: str) -> Estimate:
@@ -687,15 +690,6 @@ def _estimate(estimate: Estimate | None, *, interval: bool = False) -> str:
 
 def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
-
-
-def _wilson(share: float, rows: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a share (Wilson, 1927)."""
-    if rows <= 0:
-        return share, share
-    middle = (share + z * z / (2 * rows)) / (1 + z * z / rows)
-    half = z * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows)) / (1 + z * z / rows)
-    return middle - half, middle + half
 
 
 @contextlib.contextmanager

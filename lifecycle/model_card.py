@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from scipy.stats import binomtest
+
 from lifecycle.evaluation import Estimate, Evaluation
-from lifecycle.fairness import RATES, AttributeFairness
+from lifecycle.fairness import RATES, AttributeFairness, GroupFigures
 from lifecycle.findings import Finding, Verdict
 from lifecycle.gates import Decision
 from lifecycle.measures import MEASURES
@@ -219,8 +221,41 @@ def estimate_text(estimate: Estimate | None) -> str:
     if estimate is None or number(estimate.value) == NO_DATA:
         return NO_DATA
     if estimate.low is None or estimate.high is None:
-        return number(estimate.value)
+        return f"{number(estimate.value)} (no interval)"
     return f"{number(estimate.value)} ({number(estimate.low)} to {number(estimate.high)})"
+
+
+def group_rate(group: GroupFigures, rate: str, confidence: float = 0.95) -> Estimate:
+    """A rate of one group with its interval (Wilson, 1927).
+
+    Parameters
+    ----------
+    group
+        Its counts.
+    rate
+        ``selection_rate``, ``true_positive_rate`` or ``precision``.
+    confidence
+        Level of the interval, 0..1.
+
+    Returns
+    -------
+    Estimate
+        Without a value where the group has nothing to take the rate of.
+    """
+    part, whole = {
+        "selection_rate": (group.selected, group.rows),
+        "true_positive_rate": (group.true_positives, group.positives),
+        "precision": (group.true_positives, group.selected),
+    }[rate]
+    return share_estimate(part, whole, confidence)
+
+
+def share_estimate(part: int, whole: int, confidence: float = 0.95) -> Estimate:
+    """A share with its interval (Wilson, 1927); without a value when there is nothing to take it of."""
+    if whole == 0:
+        return Estimate(None)
+    interval = binomtest(part, whole).proportion_ci(confidence, method="wilson")
+    return Estimate(part / whole, float(interval.low), float(interval.high))
 
 
 def measure_text(name: str) -> str:
@@ -449,7 +484,7 @@ def _fairness(spec: ModelSpec, evaluation: Evaluation, remedies: Sequence[Remedy
         column = columns.get(name, name)
         used = "also a feature" if column in spec.feature_names else "not a feature: the model does not see it directly"
         blocks.append(Paragraph(f"{name.capitalize()} (column {column}, {used}):"))
-        blocks += _attribute(name, attribute)
+        blocks += _attribute(name, attribute, evaluation.confidence)
     if spec.training.mitigation is not None:
         blocks.append(
             Paragraph(
@@ -461,7 +496,7 @@ def _fairness(spec: ModelSpec, evaluation: Evaluation, remedies: Sequence[Remedy
     return Section("Fairness", tuple(blocks))
 
 
-def _attribute(name: str, attribute: AttributeFairness) -> list[Block]:
+def _attribute(name: str, attribute: AttributeFairness, confidence: float) -> list[Block]:
     groups = Table(
         ("Group", "Rows", "Positive", "Decided positive", "Share decided positive", "Recall", "Precision"),
         tuple(
@@ -470,9 +505,12 @@ def _attribute(name: str, attribute: AttributeFairness) -> list[Block]:
                 f"{one.rows:,}",
                 f"{one.positives:,}",
                 f"{one.selected:,}",
-                number(one.selection_rate),
-                number(one.true_positive_rate),
-                number(one.precision),
+                *(
+                    NO_DATA
+                    if one.label not in attribute.disparities[measure].judged
+                    else estimate_text(group_rate(one, rate, confidence))
+                    for measure, (rate, _) in RATES.items()
+                ),
             )
             for one in attribute.groups
         ),
@@ -514,7 +552,10 @@ def _remedies(spec: ModelSpec, remedies: Sequence[Remedy]) -> list[Block]:
             "the model file); it is measured as any candidate is."
         )
     return [
-        Paragraph("What could be done next about the gaps, fitted on validation rows, measured on the hold-out:"),
+        Paragraph(
+            "What could be done next about the gaps, fitted on validation rows, measured on the hold-out; accuracy "
+            "and business value without intervals:"
+        ),
         Table(
             ("What is done", *(measure_text(name) for name in RATES), "Accuracy", "Business value per 1,000"),
             tuple(
