@@ -540,6 +540,11 @@ def made_equal(remedy: Remedy) -> str:
 
 
 def _remedies(spec: ModelSpec, remedies: Sequence[Remedy]) -> list[Block]:
+    rows = []
+    for attribute in dict.fromkeys(one.attribute for one in remedies):
+        own = [one for one in remedies if one.attribute == attribute]
+        rows.append((f"{attribute}: as it is", *_outcome(own[0].before, own[0].currency)))
+        rows += [(f"{attribute}: {one.method}, {made_equal(one)}", *_outcome(one.after, one.currency)) for one in own]
     notes = list(dict.fromkeys(one.note for one in remedies if one.note))
     notes += dict.fromkeys(
         f"{one.attribute}: groups too small to fit were left as they are: {', '.join(one.left_out)}."
@@ -558,16 +563,7 @@ def _remedies(spec: ModelSpec, remedies: Sequence[Remedy]) -> list[Block]:
         ),
         Table(
             ("What is done", *(measure_text(name) for name in RATES), "Accuracy", "Business value per 1,000"),
-            tuple(
-                (
-                    f"{one.method} on {one.attribute}: {made_equal(one)}",
-                    *(f"{_gap(one.before, name)} → {_gap(one.after, name)}" for name in RATES),
-                    f"{number(one.before.accuracy)} → {number(one.after.accuracy)}",
-                    f"{number(one.before.business_value_per_1000)} → {number(one.after.business_value_per_1000)} "
-                    f"{one.currency}",
-                )
-                for one in remedies
-            ),
+            tuple(rows),
             numeric=tuple(range(1, 3 + len(RATES))),
         ),
         Picture("remedies", "Gaps and business value without and with each remedy."),
@@ -575,9 +571,13 @@ def _remedies(spec: ModelSpec, remedies: Sequence[Remedy]) -> list[Block]:
     ]
 
 
-def _gap(outcome: Outcome, measure: str) -> str:
-    low, high = outcome.intervals.get(measure) or (None, None)
-    return estimate_text(Estimate(outcome.gaps.get(measure), low, high))
+def _outcome(outcome: Outcome, currency: str) -> tuple[str, ...]:
+    gaps = [Estimate(outcome.gaps.get(name), *outcome.intervals.get(name, (None, None))) for name in RATES]
+    return (
+        *map(estimate_text, gaps),
+        number(outcome.accuracy),
+        f"{number(outcome.business_value_per_1000)} {currency}",
+    )
 
 
 def _data(spec: ModelSpec, facts: CardFacts, evaluation: Evaluation) -> Section:

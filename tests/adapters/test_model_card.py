@@ -139,6 +139,13 @@ def test_verdicts_are_marked_by_more_than_colour():
     assert 'td.FAIL::before, p.FAIL::before { content: "✗ "; }' in page
 
 
+def test_an_interval_stands_under_its_value():
+    section = Section("s", (Table(("Measure", "Value"), (("ROC AUC (any)", "0.7 (0.6 to 0.8)"),), numeric=(1,)),))
+    page = render_html(ModelCard("t", "l", Verdict.PASS, "v", (section,)), {})
+    assert '<td class="n">0.7<br><small>(0.6 to 0.8)</small></td>' in page
+    assert "<td>ROC AUC (any)</td>" in page
+
+
 def test_a_very_long_text_is_cut_and_says_how_long_it_was():
     page = render_html(card("x" * 1_000_000), {})
     assert len(page) < 50_000
