@@ -10,7 +10,7 @@ from adapters.model_files import check_models, load_model, model_names, shown
 from adapters.services import models_folder
 from cli.show import console, print_json, table, verdict
 from cli.workspace import Workspace
-from lifecycle.errors import ConfigError
+from lifecycle.errors import ConfigError, UnavailableError
 from lifecycle.findings import Verdict
 
 
@@ -76,21 +76,36 @@ def check(*, as_json: bool) -> int:
 
 def draft(name: str, source_table: str, label: str, timestamp: str | None, entity: str | None, stack: str) -> None:
     """Profile a table and write the drafted model file; never over one that exists."""
-    from adapters.table_profile import draft_model
+    from adapters.table_profile import profile_table
+    from lifecycle.profiling import draft as drafted_from
 
-    if name in model_names(models_folder()):
-        raise ConfigError(f"model {name!r} exists; accepted: a new name")
+    path = models_folder() / f"{name}.yaml"
+    if path.exists():
+        raise ConfigError(f"{shown(path)} exists; accepted: a new name, or remove the file first")
     workspace = Workspace.open(stack)
     workspace.ensure_sample_database()
-    text = draft_model(workspace.services.source, name, source_table, label, timestamp=timestamp, entity=entity)
-    path = models_folder() / f"{name}.yaml"
-    path.write_text(text, encoding="utf-8")
-    load_model(name, folder=models_folder())
+    profile = profile_table(workspace.services.source, source_table)
+    text = drafted_from(name, profile, label, timestamp, entity)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ConfigError(f"{shown(path)} exists; accepted: a new name, or remove the file first") from None
+    except OSError as error:
+        raise UnavailableError(f"{shown(path)} cannot be written: {error.strerror}") from None
+    spec = load_model(name, folder=models_folder())
     out = console()
-    for line in text.splitlines():
-        if line.startswith("#"):
-            out.print(line.removeprefix("#").strip(), markup=False)
-    out.print(f"\n{shown(path)} drafted; read it, then: python run.py --pipeline train --model {name}", markup=False)
+    out.print(
+        f"{shown(path)} drafted from {source_table}: {profile.rows:,} rows, {len(profile.columns)} columns, "
+        f"{len(spec.features)} features; positive is {spec.label.meaning}",
+        markup=False,
+    )
+    left_out = [line.removeprefix("#   ") for line in text.splitlines() if line.startswith("#   ")]
+    if left_out:
+        out.print()
+        out.print(table("left out", ("column", "why"), (line.split(": ", 1) for line in left_out)))
+    out.print(f"\nread it, then: python run.py --pipeline train --model {name}", markup=False)
 
 
 def prove(names: list[str], *, as_json: bool) -> int:
@@ -108,6 +123,7 @@ def prove(names: list[str], *, as_json: bool) -> int:
         rows = [
             (
                 proof.gate,
+                proof.subject,
                 f"{proof.direction.sign} {proof.threshold:g}",
                 proof.fires or "no case found",
                 proof.passes or "no case found",
@@ -116,7 +132,7 @@ def prove(names: list[str], *, as_json: bool) -> int:
             )
             for proof in proofs[spec.name]
         ]
-        columns = ("gate", "asked", "fires on", "passes on", "no data on", "proven")
+        columns = ("gate", "on", "asked", "fires on", "passes on", "no data on", "proven")
         out.print(table(f"{spec.name}: gates on data made for them", columns, rows))
         out.print()
     out.print("every gate can fire, pass and lack data" if proven else "a gate cannot do what it is for: see above")

@@ -1,0 +1,23 @@
+"""One real training on a few hundred rows: what is registered, what is on record, and what a second run reuses."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = pytest.mark.requirement("R3.8", "RO.4")
+
+
+def test_an_approved_training_ends_with_gates_verdict_version_and_where_to_look(trained):
+    assert trained.first.code == 0, trained.first
+    for told in ("gates of churn", "roc_auc", "✓ pass", "approved: churn version 1", "model card", "runs show"):
+        assert told in trained.first.out
+    assert trained.first.err == ""
+
+
+def test_the_same_training_again_reuses_what_did_not_change_and_registers_nothing_new(trained):
+    assert trained.second.code == 0, trained.second
+    told = trained.second.json
+    assert (told["state"], told["version"], told["created"]) == ("approved", "1", False)
+    reused = {name for name, phase in told["phases"].items() if phase["reused"]}
+    assert reused == {"validate_data", "split_data", "check_drift", "tune_model", "fit_model", "evaluate_model"}
+    assert 0.7 < told["metrics"]["roc_auc"] < 1.0
