@@ -38,7 +38,7 @@ START, END, AS_OF = (
     datetime(2025, 7, 1, tzinfo=UTC),
 )
 PART = 200_000
-MOST_TREES, PATIENCE = 1_000, 20
+MOST_TREES, PATIENCE = 500, 10
 REJECTED = 3
 
 
@@ -78,8 +78,9 @@ training:
   trials: {trials}
   batch_size: 8192
   patience: 1
-  max_epochs: 8
+  max_epochs: 5
   ensemble: 2
+  search: {{units: [32, 64], layers: [1, 2], bins: [8, 16], learning_rate: {{low: 0.002, high: 0.02, log: true}}}}
   split: {{strategy: time, holdout: 0.2, folds: {folds}}}
 evaluation:
   gates:
@@ -142,7 +143,7 @@ def peer(spec: ModelSpec, url: str, seed: int) -> tuple[float, float, str]:
             "num_threads": os.cpu_count(),
             "seed": seed,
             "verbose": -1,
-            "learning_rate": trial.suggest_float("learning_rate", 0.03, 0.3, log=True),
+            "learning_rate": trial.suggest_float("learning_rate", 0.05, 0.3, log=True),
             "num_leaves": trial.suggest_int("num_leaves", 15, 127, log=True),
             "min_data_in_leaf": trial.suggest_int("min_data_in_leaf", 20, 500, log=True),
             "feature_fraction": trial.suggest_float("feature_fraction", 0.5, 1.0),
