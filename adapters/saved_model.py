@@ -92,9 +92,13 @@ class SavedModel:
         if name not in frame:
             raise KeyError(f"feature {name!r} is missing; accepted: {', '.join(self.inputs)}")
         column = frame[name]
-        if self.inputs[name] == self._tf.string:
-            return column.where(column.notna(), "").astype(str).to_numpy(dtype=object)
-        return column.to_numpy(dtype=self.inputs[name].as_numpy_dtype)
+        if self.inputs[name] != self._tf.string:
+            return pd.to_numeric(column).to_numpy(dtype=self.inputs[name].as_numpy_dtype, na_value=np.nan)
+        # With a None among them pandas compares values as Python does; alone, texts end for it at their first NUL.
+        codes, values = pd.factorize(np.concatenate([column.to_numpy(dtype=object), np.array([None])]))
+        # As bytes: text that is no text, a lone surrogate, is then unseen like any other value.
+        texts = np.array([*(str(value).encode("utf-8", "surrogatepass") for value in values), b""], dtype=object)
+        return texts[codes[:-1]]  # -1, the missing, indexes the last
 
 
 def score(folder: Path, frame: pd.DataFrame) -> npt.NDArray[np.float64]:

@@ -208,12 +208,13 @@ def read_columns(frame: pd.DataFrame, spec: ModelSpec) -> Columns:
     categories: list[tuple[str, ...]] = []
     for place, category in enumerate(spec.categorical):
         column = frame[category.name].astype(object)
-        found, uniques = pd.factorize(column.to_numpy(dtype=object))
+        # With a None among them pandas compares values as Python does; alone, texts end for it at their first NUL.
+        found, uniques = pd.factorize(np.concatenate([column.to_numpy(dtype=object), np.array([None])]))
         # Text order, not order of appearance: the vocabulary must not depend on the order of rows.
         texts = [str(value) for value in uniques]
         distinct = sorted(set(texts) - {""})
         place_of = {text: rank for rank, text in enumerate(distinct)}
-        codes[:, place] = np.array([*[place_of.get(text, -1) for text in texts], -1], dtype=np.int32)[found]
+        codes[:, place] = np.array([*[place_of.get(text, -1) for text in texts], -1], dtype=np.int32)[found[:-1]]
         categories.append(tuple(distinct))
     return Columns(numbers, codes, tuple(categories))
 

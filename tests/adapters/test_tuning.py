@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import optuna
-import pandas as pd
 import pytest
 
 from adapters import tuning
@@ -20,56 +19,13 @@ from adapters.processes import this_process
 from adapters.tuning import TrialProgress, tune
 from lifecycle.errors import DataError, UnavailableError
 from lifecycle.leases import Owner
-from lifecycle.spec import ModelSpec
 from lifecycle.splitting import split
 from lifecycle.training import TuningResult
+from tests.adapters.small_training import rows, spec
 
 pytestmark = pytest.mark.requirement("R2.2", "R3.6")
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def spec(trials: int = 5) -> ModelSpec:
-    return ModelSpec.model_validate(
-        {
-            "name": "m",
-            "description": "d",
-            "owner": {"team": "t", "contact": "c"},
-            "tier": "main",
-            "sensitivity": "non_sensitive",
-            "source": {"table": "t", "timestamp": "at", "entity_key": "id"},
-            "label": {"column": "y", "meaning": "yes"},
-            "features": [{"name": "x", "type": "numeric"}, {"name": "kind", "type": "categorical"}],
-            "training": {
-                "split": {"strategy": "time", "holdout": 0.2, "folds": 2},
-                "trials": trials,
-                "search": {"units": [4], "layers": [1], "bins": [4]},
-                "batch_size": 64,
-                "max_epochs": 3,
-                "patience": 1,
-                "ensemble": 2,
-                "min_category_count": 5,
-            },
-            "evaluation": {"gates": [{"metric": "roc_auc", "min": 0.6}]},
-            "business": {"currency": "EUR", "decision": "call", "true_positive": 1, "false_positive": -1},
-        }
-    )
-
-
-def rows(count: int = 600) -> pd.DataFrame:
-    rng = np.random.default_rng(0)
-    x, kind = rng.normal(size=count), rng.choice(["a", "b", "c"], count).astype(object)
-    x[::13] = np.nan
-    kind[::17] = None
-    chance = 1 / (1 + np.exp(-(np.nan_to_num(x) + (kind == "a"))))
-    return pd.DataFrame(
-        {
-            "at": pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(np.arange(count), unit="h"),
-            "x": x,
-            "kind": kind,
-            "y": (rng.random(count) < chance).astype(np.int8),
-        }
-    )
 
 
 def search(folder: Path, trials: int = 5, **others: Any) -> TuningResult:

@@ -130,6 +130,14 @@ def test_what_no_store_can_keep_enters_no_vocabulary(text):
     assert learnt([0.0] * 6, [text] * 4 + ["ok"] * 2).categorical[0].vocabulary == ("ok",)
 
 
+@pytest.mark.parametrize("others", [[], [None]], ids=["no null", "a null"])
+@pytest.mark.parametrize("pair", [("a", "a\0"), ("\ud800", "\ud801")], ids=["NUL", "surrogates"])
+def test_texts_that_differ_stay_apart_whatever_is_in_them(pair, others):
+    columns = read_columns(frame([0.0] * (2 + len(others)), [*pair, *others]), spec())
+    assert columns.categories == (tuple(sorted(pair)),)
+    assert columns.codes[:2, 0].tolist() == [0, 1]
+
+
 def test_the_vocabulary_does_not_depend_on_the_order_of_rows():
     assert learnt([0.0] * 4, ["b", "a", "b", "a"]) == learnt([0.0] * 4, ["a", "a", "b", "b"])
 
