@@ -25,7 +25,9 @@ from lifecycle.training import Hyperparameters, TuningResult
 
 Rows = NDArray[np.intp]
 STARTUP_TRIALS = 4
-"""Trials drawn at random, and never pruned, before TPE and the median have something to go by."""
+"""Trials drawn at random, and never pruned, before TPE and the pruner have something to go by."""
+KEPT_PERCENT = 25.0
+"""After each fold a trial goes on when it is among this share of the trials that came as far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ def tune(
     columns = read_columns(frame, spec)
     labels = frame[spec.label.column].to_numpy(dtype=np.float32)
     prepared = [_prepare(columns, labels, weights, fit, validate, spec) for fit, validate in folds]
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=0)
+    pruner = optuna.pruners.PercentilePruner(KEPT_PERCENT, n_startup_trials=STARTUP_TRIALS, n_warmup_steps=0)
     best_here: tuple[int, _Validated] | None = None
     with _answering(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TPE's multivariate mode calls itself experimental

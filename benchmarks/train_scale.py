@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from adapters.model_files import load_model  # noqa: E402
 from adapters.source import fetch  # noqa: E402
+from adapters.tuning import KEPT_PERCENT, STARTUP_TRIALS  # noqa: E402
 from lifecycle.members import CATEGORICAL, KEY, NUMERIC, OUTCOME, TIMESTAMP, MemberPlan, generate  # noqa: E402
 from lifecycle.metrics import roc_auc  # noqa: E402
 from lifecycle.spec import ModelSpec  # noqa: E402
@@ -164,8 +165,8 @@ def peer(spec: ModelSpec, url: str, seed: int) -> tuple[float, float, str]:
 
     study = optuna.create_study(
         direction="maximize",
-        sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=4, multivariate=True),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=0),
+        sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True),
+        pruner=optuna.pruners.PercentilePruner(KEPT_PERCENT, n_startup_trials=STARTUP_TRIALS, n_warmup_steps=0),
     )
     study.optimize(objective, n_trials=spec.training.trials)
     best = study.best_trial
