@@ -48,7 +48,15 @@ def serve(port: int, stack: str) -> int:
     workspace.apply_stack()
     from zenml.client import Client
 
-    store = str(Client().zen_store.url)
+    client = Client()
+    if client.active_user.email_opted_in is None:
+        # Else the first page asks for a name and an e-mail address before it shows anything.
+        client.update_user(
+            client.active_user.id,
+            updated_email_opt_in=False,
+            updated_metadata={"finished_onboarding_survey": True},
+        )
+    store = str(client.zen_store.url)
     var = var_folder()
     zenml_url, mlflow_url = f"http://{HOST}:{port}", f"http://{HOST}:{port + 1}"
     zenml_environment = {

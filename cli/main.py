@@ -40,7 +40,7 @@ StackOption = Annotated[str, typer.Option("--stack", help="Stack file: where it 
 def root(
     context: typer.Context,
     pipeline: Annotated[str | None, typer.Option("--pipeline", help=f"What to run: {', '.join(PIPELINES)}.")] = None,
-    model: Annotated[list[str] | None, typer.Option("--model", help="Model to run it for; repeatable, or all.")] = None,
+    model: Annotated[list[str] | None, typer.Option("--model", help="Model to run it for, or all.")] = None,
     stack: StackOption = "local",
     as_of: Annotated[
         str | None, typer.Option("--as-of", help="Moment to look back from, ISO 8601; default: now.")
@@ -135,7 +135,7 @@ def new_model(
 
 @app.command("prove-gates")
 def prove_gates(
-    model: Annotated[list[str] | None, typer.Option("--model", help="Model; repeatable; default: all.")] = None,
+    model: Annotated[list[str] | None, typer.Option("--model", help="Model; default: all.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show each gate of a model firing and not firing on data made for it; fail if one cannot fire."""
@@ -241,7 +241,8 @@ def main() -> NoReturn:
         # Typer stands on its own copy of click: its usage errors are known by what they can do.
         if not hasattr(error, "format_message"):
             raise
-        code = _tell(error.format_message(), 2)
+        told = error.format_message()
+        code = _tell(told, 2) if told else 2  # a verb without its subcommand has shown its help already
     sys.stdout.flush()
     sys.stderr.flush()
     raise SystemExit(code)

@@ -1,4 +1,4 @@
-"""`python run.py --pipeline train`: one run a model, on record from its start to its end, whatever the end."""
+"""`python run.py --pipeline train`: one run a model, on record to its end, whatever the end (R1.2)."""
 
 from __future__ import annotations
 
@@ -161,6 +161,12 @@ def _train(
     spec: ModelSpec, as_of: datetime | None, workspace: Workspace, ops: OpsStore, request: TrainRequest
 ) -> TrainResult:
     started = time.monotonic()
+    moment, unknown = as_of, None
+    if moment is None:
+        try:
+            moment = _now(spec, workspace)
+        except ProDecksError as error:  # the source: told by a run that failed, not by none at all
+            moment, unknown = datetime.now(UTC), error
     run = ops.start_run(
         pipeline="train",
         model=spec.name,
@@ -168,11 +174,13 @@ def _train(
         trigger_kind="manual",
         reason=request.reason,
         requested_by=request.requested_by,
-        as_of=as_of or _now(spec, workspace),
+        as_of=moment,
         now=datetime.now(UTC),
         lease=LEASE,
     )
     with _on_record(ops, run):
+        if unknown is not None:
+            raise unknown
         from adapters.registry import Registry
         from pipelines.train import run_train_pipeline
 

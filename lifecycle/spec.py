@@ -1,4 +1,4 @@
-"""The model file: everything that is particular to one production model, typed and closed.
+"""The model file: everything that is particular to one production model, typed and closed (R1.3).
 
 A model is a YAML file and no code. Unknown keys are errors, units stand in the value or the key, and a
 threshold that could never be crossed is refused. Defaults are the plan's numbers (docs/requirements.md).

@@ -1,4 +1,4 @@
-"""Fetch, validate, split, tune, fit, evaluate, judge, register: a candidate with its evidence (R3.4 to R3.8)."""
+"""Fetch, validate, split, tune, fit, evaluate, judge, register: a candidate and its evidence (R1.1, R3.4 to R3.8)."""
 
 from __future__ import annotations
 

@@ -20,7 +20,9 @@ def run(var, *arguments):
     )
 
 
-@pytest.mark.requirement("R3.4", "R3.5", "R3.6", "R3.7", "R3.8", "R11.1", "RO.1", "RO.3", "RO.4", "R1.2")
+@pytest.mark.requirement(
+    "R3.4", "R3.5", "R3.6", "R3.7", "R3.8", "R11.1", "RO.1", "RO.3", "RO.4", "R1.1", "R1.2", "R1.3"
+)
 def test_a_training_ends_with_a_registered_version_and_a_second_one_reuses_it(tmp_path):
     (tmp_path / "home").mkdir()
     first = run(tmp_path, "--pipeline", "train", "--trials", "2", "--json")
