@@ -3,8 +3,9 @@
 One compiled function runs a whole epoch. Learning rate, weight decay, dropout, bin edges and the data are its
 arguments, so that a fold or a trial of the same shape never traces again. A number is placed between two knots once,
 before the first epoch; in every step its encoding is then a line between two rows of a small table, as a category's is
-one row. Members of an ensemble are one batched multiplication. Every random choice is stateless and follows from a
-seed; operations are deterministic.
+one row. Members of an ensemble are one batched multiplication. What scores is a running average of the weights that
+are trained: it carries less of the last batches' noise. Every random choice is stateless and follows from a seed;
+operations are deterministic.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ Vector = npt.NDArray[np.float32]
 
 EMBEDDING = 8
 """Width of the embedding of one feature."""
+AVERAGED = 0.25
+"""Share of an epoch that the running average of weights looks back, so to speak: its time constant."""
 _PREDICT_ROWS = 16_384
 _ready = False
 
@@ -136,6 +139,7 @@ class Network:
         self.shape = shape
         self._offsets = np.cumsum([0, *shape.vocabulary[:-1]]).astype(np.int32)[: len(shape.vocabulary)]
         self.parameters = [tf.Variable(tf.zeros(size), trainable=True, name=name) for name, size in self._sizes()]
+        self._averages = [tf.Variable(v) for v in self.parameters]
         self._momentum = [tf.Variable(tf.zeros_like(v)) for v in self.parameters]
         self._scale = [tf.Variable(tf.zeros_like(v)) for v in self.parameters]
         self._step = tf.Variable(0.0)
@@ -186,6 +190,7 @@ class Network:
             else:
                 values = rng.normal(0, 0.3, size).astype(np.float32)
             variable.assign(values)
+        self._average_from_here()
         for variable in (*self._momentum, *self._scale, self._step):
             variable.assign(tensorflow().zeros_like(variable))
 
@@ -197,7 +202,7 @@ class Network:
     @property
     def variables(self) -> list[Any]:
         """All that scoring reads: weights and the bins' edges."""
-        return [*self.parameters, self._low, self._inverse]
+        return [*self._averages, self._low, self._inverse]
 
     def mean_logits(self, numbers: Any, codes: Any) -> Any:
         """Mean logit of the members, shape (rows,), as a tensor: usable inside another compiled function."""
@@ -214,13 +219,18 @@ class Network:
 
     @property
     def weights(self) -> list[Vector]:
-        """Copies of all weights, in a fixed order."""
-        return [variable.numpy() for variable in self.parameters]
+        """Copies of all averaged weights, in a fixed order."""
+        return [variable.numpy() for variable in self._averages]
 
     @weights.setter
     def weights(self, values: list[Vector]) -> None:
         for variable, value in zip(self.parameters, values, strict=True):
             variable.assign(value)
+        self._average_from_here()
+
+    def _average_from_here(self) -> None:
+        for average, variable in zip(self._averages, self.parameters, strict=True):
+            average.assign(variable)
 
     def train_epoch(
         self,
@@ -309,13 +319,14 @@ class Network:
 
     def _member_logits(
         self,
+        weights: list[tf.Variable],
         positions: tf.Tensor,
         codes: tf.Tensor,
         dropout: Callable[[tf.Tensor, int], tf.Tensor],
     ) -> tf.Tensor:
         tf = tensorflow()
         shape = self.shape
-        variables = iter(self.parameters)
+        variables = iter(weights)
         parts = []
         if shape.numbers:
             # A multiplication by mostly zeros: scattering gradients back to single rows would take twice as long.
@@ -334,7 +345,8 @@ class Network:
         return tf.squeeze(tf.matmul(hidden, next(variables)) + next(variables), axis=2)
 
     def _mean_logits(self, positions: tf.Tensor, codes: tf.Tensor) -> tf.Tensor:
-        return tensorflow().reduce_mean(self._member_logits(positions, codes, lambda hidden, _: hidden), axis=0)
+        logits = self._member_logits(self._averages, positions, codes, lambda hidden, _: hidden)
+        return tensorflow().reduce_mean(logits, axis=0)
 
     def _run_epoch(
         self,
@@ -351,6 +363,7 @@ class Network:
     ) -> tf.Tensor:
         tf = tensorflow()
         batches = tf.size(order) // batch
+        keep_at_most = tf.maximum(1.0 - 1.0 / (AVERAGED * tf.cast(batches, tf.float32)), 0.0)
 
         def one(number: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             rows = order[number * batch : (number + 1) * batch]
@@ -360,7 +373,7 @@ class Network:
                 return tf.where(chance < dropout, 0.0, hidden / (1.0 - dropout))
 
             with tf.GradientTape() as tape:
-                logits = self._member_logits(tf.gather(positions, rows), tf.gather(codes, rows), drop)
+                logits = self._member_logits(self.parameters, tf.gather(positions, rows), tf.gather(codes, rows), drop)
                 target = tf.broadcast_to(tf.gather(labels, rows), tf.shape(logits))
                 losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=target, logits=logits)
                 # Mean over rows, sum over members: each member's gradient is what it would be alone.
@@ -368,14 +381,17 @@ class Network:
             gradients = tape.gradient(loss, self.parameters)
             self._step.assign_add(1.0)
             first, second = 1.0 - tf.pow(0.9, self._step), 1.0 - tf.pow(0.999, self._step)
-            for variable, gradient, momentum, scale in zip(
-                self.parameters, gradients, self._momentum, self._scale, strict=True
+            # The first steps count for little: they start from chance.
+            keep = tf.minimum(keep_at_most, self._step / (self._step + 10.0))
+            for variable, average, gradient, momentum, scale in zip(
+                self.parameters, self._averages, gradients, self._momentum, self._scale, strict=True
             ):
                 dense = tf.convert_to_tensor(gradient)
                 momentum.assign(0.9 * momentum + 0.1 * dense)
                 scale.assign(0.999 * scale + 0.001 * tf.square(dense))
                 step = (momentum / first) / (tf.sqrt(scale / second) + 1e-8)
                 variable.assign_sub(learning_rate * (step + weight_decay * variable))
+                average.assign(keep * average + (1.0 - keep) * variable)
             return number + 1, total + loss
 
         _, total = tf.while_loop(lambda number, _: number < batches, one, (0, 0.0), parallel_iterations=1)
