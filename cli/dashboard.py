@@ -66,6 +66,8 @@ def serve(port: int, stack: str) -> int:
         "ZENML_SERVER_DEPLOYMENT_TYPE": "local",
         "ZENML_SERVER_AUTH_SCHEME": "NO_AUTH",
         "ZENML_SERVER_AUTO_ACTIVATE": "1",
+        # Pictures of artifacts lie in the local artifact store; without this the server refuses to read them.
+        "ZENML_SERVER_ALLOW_LOCAL_FILE_ACCESS": "true",
         "ZENML_LOCAL_STORES_PATH": str(Path(store.removeprefix("sqlite:///")).parent.parent),
     }
     mlflow = ["mlflow", "server", "--backend-store-uri", workspace.services.registry, "--workers", "1"]
