@@ -1,4 +1,4 @@
-"""Evidently: how far two windows of rows lie apart, feature by feature, and the page to look at (R5.3, RO.3)."""
+"""Evidently: how far two windows of rows lie apart, feature by feature, and the page to look at (R2.4, R5.3, RO.3)."""
 
 from __future__ import annotations
 

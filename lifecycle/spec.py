@@ -151,7 +151,9 @@ class Label(Section):
     """What is predicted; binary."""
 
     column: Column = Field(description="Column that holds the outcome.")
-    positive: int | str | bool = Field(1, description="Value that counts as the positive class.")
+    positive: Annotated[int | str | bool, Unit("none")] = Field(
+        1, description="Value that counts as the positive class."
+    )
     delay: Duration = Field(
         Duration("0m"), description="After this the outcome is known; younger rows are not trained on."
     )

@@ -48,9 +48,12 @@ def train(spec: ModelSpec, as_of: str, run_id: str, facts: dict[str, str]) -> No
         spec=model_file,
         quality_key=f"{as_of} {spec.fingerprint('source', 'label', 'features', 'sensitive', 'quality')}",
     )
-    sound = require_quality(report=quality, spec=model_file, run_id=run_id)
+    require_quality(report=quality, spec=model_file, run_id=run_id)
     split = split_data(
-        snapshot=snapshot, spec=model_file, split_key=spec.fingerprint("label", "source", "training"), after=sound
+        snapshot=snapshot,
+        spec=model_file,
+        split_key=spec.fingerprint("label", "source", "training"),
+        after="require_quality",
     )
     _page, drift = check_drift(
         snapshot=snapshot,

@@ -1,37 +1,46 @@
-"""docs/model-file.md: every key of a model, environment or stack file, from the schema itself (RO.4)."""
+"""docs/model-file.md: every key of model files, environments and stack files, from their schemas (RA.2)."""
 
 from __future__ import annotations
 
+import ast
 import enum
-import inspect
-import re
+import json
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from lifecycle.measures import MEASURES
-from lifecycle.spec import Duration, Environment, ModelSpec, Unit
+from lifecycle.spec import Duration, Environment, ModelSpec, Section, Unit
 from stacks.stack_file import StackFile
 
-FILES: dict[str, type[BaseModel]] = {
-    "configs/models/NAME.yaml": ModelSpec,
-    "configs/environments/NAME.yaml": Environment,
-    "stacks/NAME.yaml": StackFile,
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = ("adapters", "cli", "lifecycle", "materializers", "pipelines", "stacks", "steps")
+
+READ_LATER = {
+    "ModelSpec.rollout": "rollouts and rollbacks (R4.1 to R4.3, R8.1)",
+    "ModelSpec.retention": "retirement and deletion when due (R2.5)",
+    "Monitoring.window": "monitoring of production traffic (R5.1 to R5.6)",
+    "Monitoring.concept_drift": "monitoring of production traffic (R5.4)",
+    "Monitoring.bias": "monitoring of production traffic (R5.6)",
+    "Monitoring.resource_use": "monitoring of serving (R5.1)",
+    "Monitoring.no_data_limit": "monitoring of production traffic (R5.1 to R5.6)",
+    "Retraining.on_drift": "triggers (R3.2)",
+    "Retraining.on_degradation": "triggers (R3.2)",
+    "Retraining.on_new_rows": "triggers (R3.2)",
+    "Retraining.mode": "approaches to retraining (R7.2)",
 }
-SIGNS = {Ge: "≥", Gt: ">", Le: "≤", Lt: "<"}
-LATER = {
-    "rollout": "rollouts",
-    "monitoring": "monitoring, but for `drift`, which the training's drift report uses",
-    "retraining": "triggers, but for `schedule`, which `models` shows",
-    "retention": "retirement",
+"""Keys, or sections with everything in them, that are checked but that no code reads yet: the work that will."""
+
+FILES: dict[str, tuple[type[Section], str]] = {
+    "Model files": (ModelSpec, "`configs/models/NAME.yaml`: one production model each, and no code."),
+    "Environments": (Environment, "`configs/environments/NAME.yaml`: what differs there, and nothing else."),
+    "Stack files": (StackFile, "`stacks/NAME.yaml`: where pipelines run. `${VARIABLE}` is taken from the environment."),
 }
-"""Sections that are checked now and acted on by work to come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,172 +49,204 @@ class Key:
 
     Parameters
     ----------
-    name, meaning
-        As in the file, and its description.
-    type, accepted, unit, default
-        As the page shows them; an empty default means that the key is required.
+    section
+        The class that declares it.
+    name
+        As it is written in the file.
+    kind, unit, default, accepted, meaning
+        What the page says of it.
+    numbers
+        Whether it holds numbers, which have units.
     """
 
+    section: type[Section]
     name: str
-    type: str
-    accepted: str
+    kind: str
     unit: str
     default: str
+    accepted: str
     meaning: str
+    numbers: bool
 
 
-def sections(root: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
-    """Every section of a file by its dotted path, the file itself first."""
-    waiting: list[tuple[str, type[BaseModel]]] = [("", root)]
-    while waiting:
-        path, section = waiting.pop(0)
-        yield path, section
+def sections(root: type[Section]) -> list[type[Section]]:
+    """Return a file's schema and every section in it, each once, from the outside in."""
+    found = [root]
+    for section in found:
+        for field in section.model_fields.values():
+            found += [inner for inner in _sections_in(field.annotation) if inner not in found]
+    return found
+
+
+def keys(section: type[Section]) -> Iterator[Key]:
+    """Every key of one section, in the file's order."""
+    for name, field in section.model_fields.items():
+        inside = list(_parts(field.annotation, field.metadata))
+        yield Key(
+            section=section,
+            name=name,
+            kind=_kind(field.annotation),
+            unit=_unit(inside),
+            default=_default(field),
+            accepted=_accepted(inside),
+            meaning=field.description or "",
+            numbers=any(part in (int, float) for part, _ in inside),
+        )
+
+
+def unread() -> list[str]:
+    """Keys that no code reads, as ``Section.key``; a section that is not read takes its keys with it.
+
+    A key counts as read where an attribute of its name is, in any room of the code: names that several sections
+    share cannot be told apart.
+    """
+    names = {
+        node.attr
+        for room in ROOMS
+        for path in (ROOT / room).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+    }
+    found: list[str] = []
+
+    def visit(section: type[Section]) -> None:
         for name, field in section.model_fields.items():
-            for inner in _models(field.annotation):
-                many = "[]" if _holds(field.annotation, list) else ".*" if _holds(field.annotation, dict) else ""
-                kind = _kind(inner)
-                waiting.append((f"{path}.{name}{many}{kind}".lstrip("."), inner))
+            if name not in names:
+                found.append(f"{section.__name__}.{name}")
+            else:
+                for inner in _sections_in(field.annotation):
+                    visit(inner)
 
-
-def keys(section: type[BaseModel]) -> list[Key]:
-    """Keys of one section, in their order."""
-    return [_key(name, field) for name, field in section.model_fields.items()]
+    for root, _ in FILES.values():
+        visit(root)
+    return list(dict.fromkeys(found))
 
 
 def page() -> str:
     """Draw the page."""
     lines = [
-        "# The model file, and the files beside it",
+        "# Model files, environments, stack files",
         "",
-        "Drawn by `uv run python -m docs.generate` from the schema; a test fails when it is stale. A file is closed: a key",
-        "that does not stand here is an error, and `python run.py models check` tells all errors at once with file, line,",
-        "value and what is accepted. A span of time is a whole number and `m`, `h`, `d`, `w`, `mo` or `y`.",
+        "Drawn by `uv run python -m docs.generate` from `lifecycle/spec.py` and `stacks/stack_file.py`; a test fails when",
+        "it is stale. Files are closed: an unknown key is an error. `python run.py models check` checks model files.",
     ]
-    for file, root in FILES.items():
-        lines += ["", f"## `{file}`"]
-        for path, section in sections(root):
-            if path:
-                lines += ["", f"### `{path}`"]
-            lines += ["", _sentence(section)]
-            later = LATER.get(path.split(".")[0]) if root is ModelSpec else None
-            if later and "." not in path:
-                lines += ["", f"Checked now; acted on by work to come: {later}."]
-            lines += ["", "| key | type | accepted | unit | default | meaning |", "|---|---|---|---|---|---|"]
-            lines += [
-                f"| `{one.name}` | {one.type} | {one.accepted} | {one.unit} | {one.default} | {one.meaning} |"
-                for one in keys(section)
-            ]
-    lines += ["", "## Measures", "", "| measure | range | better | unit | meaning |", "|---|---|---|---|---|"]
-    lines += [
-        f"| `{one.name}` | {one.low:g} to {one.high:g} | {'higher' if one.higher_is_better else 'lower'} "
-        f"| {one.unit} | {one.meaning} |"
-        for one in MEASURES.values()
-    ]
+    for title, (root, about) in FILES.items():
+        lines += ["", f"## {title}", "", about]
+        for section in sections(root):
+            lines += ["", f"### {section.__name__}", "", _about(section), ""]
+            lines += ["| key | type | unit | default | accepted | meaning |", "|---|---|---|---|---|---|"]
+            for key in keys(section):
+                later = READ_LATER.get(f"{section.__name__}.{key.name}")
+                meaning = key.meaning + (f" *Checked, not read yet: {later}.*" if later else "")
+                cells = (f"`{key.name}`", key.kind, key.unit, key.default, key.accepted, meaning)
+                lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    lines += ["", "## Measures that a gate may name", ""]
+    lines += ["| measure | unit | range | better | meaning |", "|---|---|---|---|---|"]
+    for measure in MEASURES.values():
+        better = "higher" if measure.higher_is_better else "lower"
+        lines.append(
+            f"| `{measure.name}` | {measure.unit} | {measure.low:g} to {measure.high:g} | {better} | {measure.meaning} |"
+        )
     return "\n".join(lines) + "\n"
 
 
-def _key(name: str, field: FieldInfo) -> Key:
-    found = [*field.metadata, *_metadata(field.annotation)]
-    units = dict.fromkeys(one.name for one in found if isinstance(one, Unit))
-    bounds = [f"{SIGNS[type(one)]} {_number(_bound(one))}" for one in found if type(one) in SIGNS]
-    lengths = [f"at least {one.min_length}" for one in found if isinstance(one, MinLen)]
-    lengths += [f"at most {one.max_length}" for one in found if isinstance(one, MaxLen)]
-    patterns = [f"`{one.pattern}`" for one in found if getattr(one, "pattern", None)]
-    accepted = ", ".join(dict.fromkeys([*_choices(field.annotation), *bounds, *lengths, *patterns]))
-    return Key(
-        field.alias or name,
-        _type(field.annotation),
-        _cell(accepted),
-        _cell(", ".join(units)),
-        _cell(_default(field)),
-        _cell(field.description or ""),
-    )
+def _about(section: type[Section]) -> str:
+    return " ".join((section.__doc__ or "").split())
 
 
-def _bound(one: Any) -> float:
-    return float(getattr(one, type(one).__name__.lower()))
+def _is_section(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, Section)
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) else f"{value:g}"
+def _sections_in(annotation: Any) -> list[type[Section]]:
+    if _is_section(annotation):
+        return [annotation]
+    return [inner for argument in get_args(annotation) for inner in _sections_in(argument)]
 
 
-def _parts(annotation: Any) -> Iterator[Any]:
-    """The annotation and everything inside it."""
-    yield annotation
-    for inner in get_args(annotation) if get_origin(annotation) is not Literal else ():
-        yield from _parts(inner)
-
-
-def _metadata(annotation: Any) -> list[Any]:
-    found: list[Any] = []
-    for part in _parts(annotation):
-        if get_origin(part) is Annotated:
-            for one in part.__metadata__:
-                found += list(one.metadata) if isinstance(one, FieldInfo) else [one]
-    return found
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    return [part for part in _parts(annotation) if inspect.isclass(part) and issubclass(part, BaseModel)]
-
-
-def _holds(annotation: Any, container: type) -> bool:
-    return any(get_origin(part) is container for part in _parts(annotation))
-
-
-def _kind(section: type[BaseModel]) -> str:
-    """Tell sections of one key apart by their type."""
-    field = section.model_fields.get("type")
-    return (
-        f" ({get_args(field.annotation)[0]})" if field is not None and get_origin(field.annotation) is Literal else ""
-    )
-
-
-def _choices(annotation: Any) -> list[str]:
-    found: list[str] = []
-    for part in _parts(annotation):
-        if get_origin(part) is Literal:
-            found += [f"`{one}`" for one in get_args(part)]
-        elif inspect.isclass(part) and issubclass(part, enum.Enum):
-            found += [f"`{one.value}`" for one in part]
-    return found
-
-
-def _type(annotation: Any) -> str:
-    origin, inner = get_origin(annotation), get_args(annotation)
+def _parts(annotation: Any, metadata: list[Any]) -> Iterator[tuple[Any, list[Any]]]:
+    """Types inside an annotation, each with what is said about it."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _type(inner[0])
+        yield from _parts(arguments[0], [*metadata, *annotation.__metadata__])
+    elif origin in (Union, types.UnionType):
+        for argument in arguments:
+            yield from _parts(argument, metadata)
+    elif origin in (list, dict):
+        yield origin, metadata
+        for argument in arguments:
+            yield from _parts(argument, [])
+    else:
+        yield annotation, metadata
+
+
+def _kind(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kind(arguments[0])
     if origin in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(_type(one) for one in inner if one is not types.NoneType))
-    if origin is Literal or (inspect.isclass(annotation) and issubclass(annotation, enum.Enum)):
-        return "one of"
+        return " or ".join(_kind(argument) for argument in arguments if argument is not type(None))
     if origin is list:
-        return f"list of {_type(inner[0])}"
+        return f"list of {_kind(arguments[0])}"
     if origin is dict:
-        return f"text: {_type(inner[1])}"
-    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
-        return "section"
-    names = {str: "text", int: "whole number", float: "number", bool: "true or false", Duration: "span", Any: "any"}
-    return names.get(annotation, str(getattr(annotation, "__name__", annotation)))
+        return f"map of {_kind(arguments[0])} to {_kind(arguments[1])}"
+    if origin is Literal:
+        return "word"
+    if _is_section(annotation):
+        return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return "word"
+    words = {str: "text", int: "whole number", float: "number", bool: "true or false", Duration: "duration"}
+    return words.get(annotation, "any value")
+
+
+def _unit(inside: list[tuple[Any, list[Any]]]) -> str:
+    units = [one.name for _, metadata in inside for one in metadata if isinstance(one, Unit)]
+    if any(part is Duration for part, _ in inside):
+        units.append("in the value")
+    return ", ".join(dict.fromkeys(units))
 
 
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    default = None if field.default is PydanticUndefined else field.default
-    if isinstance(default, BaseModel):
-        return "as below"
-    if isinstance(default, enum.Enum):
-        return f"`{default.value}`"
-    if default is None or default == "":
+    value = field.get_default(call_default_factory=True)
+    if value is None or value is PydanticUndefined:
         return "none"
-    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    if isinstance(value, Section):
+        return "its own" if value == type(value).model_construct() else f"`{_dumped(value.model_dump(mode='json'))}`"
+    return f"`{_dumped(value.value if isinstance(value, enum.Enum) else value)}`"
 
 
-def _sentence(section: type[BaseModel]) -> str:
-    return re.sub(r"\s+", " ", inspect.cleandoc(section.__doc__ or "")).strip()
+def _dumped(value: Any) -> str:
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+def _accepted(inside: list[tuple[Any, list[Any]]]) -> str:
+    signs = {"ge": "at least {:,}", "gt": "above {:,}", "le": "at most {:,}", "lt": "below {:,}"}
+    told: list[str] = []
+    for part, metadata in inside:
+        if get_origin(part) is Literal:
+            told.append(", ".join(f"`{value}`" for value in get_args(part)))
+        elif isinstance(part, type) and issubclass(part, enum.Enum):
+            told.append(", ".join(f"`{member.value}`" for member in part))
+        elif part is Duration:
+            told.append("a whole number and `m`, `h`, `d`, `w`, `mo` or `y`, as in `6mo`")
+        limits: list[str] = []
+        for one in _constraints(metadata):
+            limits += [form.format(getattr(one, name)) for name, form in signs.items() if hasattr(one, name)]
+            if getattr(one, "min_length", None):
+                limits.append("not empty")
+            if getattr(one, "pattern", None):
+                limits.append(f"`{one.pattern}`")
+        told += [" and ".join(limits)] if limits else []
+    return "; ".join(dict.fromkeys(told))
+
+
+def _constraints(metadata: list[Any]) -> Iterator[Any]:
+    """What pydantic has made of Field(...): single constraints, also from inside nested fields."""
+    for one in metadata:
+        if isinstance(one, FieldInfo):
+            yield from _constraints(one.metadata)
+        else:
+            yield one

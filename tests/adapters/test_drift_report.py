@@ -13,7 +13,7 @@ from scipy.stats import wasserstein_distance
 from adapters.drift_report import MOST_ROWS, compare
 from lifecycle.spec import ModelSpec
 
-pytestmark = pytest.mark.requirement("R5.3", "RO.1", "RO.3")
+pytestmark = pytest.mark.requirement("R2.4", "R5.3", "RO.1", "RO.3")
 
 SPEC = ModelSpec.model_validate(
     {

@@ -21,3 +21,12 @@ def test_the_same_training_again_reuses_what_did_not_change_and_registers_nothin
     reused = {name for name, phase in told["phases"].items() if phase["reused"]}
     assert reused == {"validate_data", "split_data", "check_drift", "tune_model", "fit_model", "evaluate_model"}
     assert 0.7 < told["metrics"]["roc_auc"] < 1.0
+
+
+def test_nothing_is_split_or_trained_before_the_data_was_found_sound(trained):
+    from zenml.client import Client
+
+    run = Client().list_pipeline_runs(sort_by="asc:created", hydrate=True).items[0]
+    assert "require_quality" in run.steps["split_data"].spec.upstream_steps
+    for later in ("check_drift", "tune_model", "fit_model", "evaluate_model"):
+        assert "split_data" in run.steps[later].spec.upstream_steps
