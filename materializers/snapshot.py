@@ -15,6 +15,11 @@ from lifecycle.quality import shorten
 from lifecycle.snapshot import FetchCounts, Snapshot, content_name
 from materializers.files import FileMaterializer
 
+_STYLE = (
+    'body { font: 13px "DejaVu Sans", sans-serif } table { border-collapse: collapse } '
+    "th, td { padding: 3px 9px; text-align: left; white-space: nowrap; border-bottom: 1px solid #d5d9de }"
+)
+
 
 class SnapshotMaterializer(FileMaterializer):
     """Keeps a `Snapshot`; a file whose content does not match its name is refused."""
@@ -77,8 +82,30 @@ class SnapshotMaterializer(FileMaterializer):
         }
 
     def save_visualizations(self, data: Snapshot) -> dict[str, VisualizationType]:
-        """Show the first rows and the columns' shape as a page."""
-        columns = data.frame.describe(include="all").T.to_html(float_format="{:.4g}".format, border=0, na_rep="")
-        head = data.frame.head(20).to_html(float_format="{:.4g}".format, border=0, na_rep="", index=False)
-        page = f"<h3>Columns</h3>{columns}<h3>First rows</h3>{head}"
+        """Show what each column holds and the first rows, as a page."""
+        columns = pd.DataFrame([_column(str(name), data.frame[name]) for name in data.frame]).fillna("")
+        rows = data.frame.head(20)
+        tables = [
+            table.to_html(border=0, na_rep="", index=False, float_format="{:.4g}".format) for table in (columns, rows)
+        ]
+        page = f"<style>{_STYLE}</style><h3>Columns</h3>{tables[0]}<h3>First rows</h3>{tables[1]}"
         return {self.write_text("profile.html", page): VisualizationType.HTML}
+
+
+def _column(name: str, values: pd.Series[Any]) -> dict[str, str]:
+    """What a column holds, in words."""
+    known = values.dropna()
+    told = {
+        "column": name,
+        "type": str(values.dtype),
+        "missing": f"{values.isna().mean():.1%}" if len(values) else "no rows",
+    }
+    if known.empty:
+        return told
+    if values.dtype.kind == "O":
+        frequent = known.value_counts()
+        share = f" ({frequent.iloc[0] / len(known):.0%})"
+        return {**told, "distinct": f"{len(frequent):,}", "most frequent": shorten(frequent.index[0], 40) + share}
+    if values.dtype.kind == "M":
+        return {**told, "smallest": f"{known.min():%Y-%m-%d %H:%M}", "largest": f"{known.max():%Y-%m-%d %H:%M}"}
+    return {**told, "smallest": f"{known.min():.4g}", "mean": f"{known.mean():.4g}", "largest": f"{known.max():.4g}"}

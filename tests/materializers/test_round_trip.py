@@ -138,7 +138,15 @@ def test_a_snapshots_profile_shows_values_as_text(stored: Any):
     text = Path(page).read_text(encoding="utf-8")
     assert "é &lt;b&gt;" in text
     assert "<b>" not in text
+    assert [line for line in text.splitlines() if "33.3%" in line], "a third of c is missing"
+    assert "2026-01-02 05:00" in text
     assert materializer.extract_metadata(kept)["never_labelled"] == 6
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_snapshot_of_no_row_or_one_has_a_profile(stored: Any, rows: int):
+    (page,) = stored(SnapshotMaterializer).save_visualizations(snapshot(rows))
+    assert ("no rows" in Path(page).read_text(encoding="utf-8")) == (rows == 0)
 
 
 def test_a_split_loads_back_equal_and_is_named_by_its_rows(stored: Any):
