@@ -20,7 +20,7 @@ TEMPLATES = Path(__file__).parent / "templates" / "model_card"
 
 _LONGEST = 2_000  # characters of one text of the card
 _MARKDOWN = re.compile(r"([\\`*_\[\]|#~])")
-_STARTS_A_LIST = re.compile(r"^(\s*)([-+]|\d+(?=[.)]))")
+_STARTS_A_LIST = re.compile(r"^(\s*)([-+](?!\d)|\d+(?=[.)](?:\s|$)))")
 
 
 def render_markdown(card: ModelCard, figures: Mapping[str, str] | None = None) -> str:

@@ -105,7 +105,7 @@ def test_markdown_text_is_the_text_itself_once_read(text: str):
     assert read == html.unescape(html.escape(shown, quote=False))
 
 
-@pytest.mark.parametrize("text", ["- a", "+ a", "1. a", "12) a", "  - a", "# a", "> a"])
+@pytest.mark.parametrize("text", ["- a", "+ a", "1. a", "12) a", "  - a", "# a", "> a", "---", "1."])
 def test_a_text_that_looks_like_a_list_or_a_title_is_none(text: str):
     assert not re.match(r"\s*([-+>#]|\d+[.)])", markdown_text(text))
 
