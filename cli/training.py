@@ -20,7 +20,7 @@ from cli.progress import showing_progress
 from cli.results import print_result
 from cli.show import print_json
 from cli.workspace import Workspace, git_revision, invoked_as, lock_hash
-from lifecycle.errors import CandidateRejected, ConfigError, ProDecksError, UnavailableError
+from lifecycle.errors import CandidateRejected, ConfigError, DataError, ProDecksError, UnavailableError
 from lifecycle.records import RunRecord, RunState
 from lifecycle.spec import ModelSpec
 
@@ -215,6 +215,11 @@ def _now(spec: ModelSpec, workspace: Workspace) -> datetime:
     from adapters.source import newest_row
 
     newest = newest_row(spec, workspace.services.source)
+    if newest > datetime.now(UTC) + timedelta(days=1):
+        raise DataError(
+            f"{spec.source.table}: the newest {spec.source.timestamp} is {newest:%Y-%m-%d %H:%M}, which lies in the future; "
+            "accepted: moments that have been, or --as-of with one that has"
+        )
     return newest.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
 
 
