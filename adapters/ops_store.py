@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import shutil
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,6 +42,7 @@ from lifecycle.redaction import MASK, plain, redacted
 MIGRATIONS = Path(__file__).resolve().parent / "migrations"
 # Its own name: MLflow, Optuna and ZenML keep an alembic_version too, and may share a server with us.
 VERSION_TABLE = "ops_store_version"
+NO_ROOM = 256 * 1024  # bytes; what a write-ahead log needs to begin with
 WAIT_S = 30  # for somebody else's lock, before the store counts as unavailable
 CONNECT_S = 10
 RACES = 20  # starts lost in a row before giving up; each is a run that came and went
@@ -608,9 +610,16 @@ class OpsStore:
         except sa.exc.DBAPIError as error:
             if not _is_outage(error):
                 raise
-            raise UnavailableError(f"ops store {self._name}: {self._without_password(error.orig)}") from None
+            raise UnavailableError(f"ops store {self._name}: {self._told(error.orig)}") from None
         except OSError as error:
             raise UnavailableError(f"ops store {self._name}: {error.strerror or error}") from None
+
+    def _told(self, error: BaseException | None) -> str:
+        """Name a full disk as such: SQLite calls it a disk I/O error when not even its journal finds room."""
+        path = self._engine.url.database if self._engine.dialect.name == "sqlite" else None
+        if path and path != ":memory:" and shutil.disk_usage(Path(path).parent).free < NO_ROOM:
+            return "no room left on the disk; free some and run the same command again"
+        return self._without_password(error)
 
     def _without_password(self, error: BaseException | None) -> str:
         text = " ".join(str(error).split())
@@ -692,7 +701,7 @@ class OpsStore:
             try:
                 raw.execute("PRAGMA journal_mode=WAL")
             except self._engine.dialect.loaded_dbapi.Error as error:
-                raise UnavailableError(f"ops store {self._name}: {error}") from None
+                raise UnavailableError(f"ops store {self._name}: {self._told(error)}") from None
 
     def _check_writable(self) -> None:
         """Find out at the start, not after an hour's training."""

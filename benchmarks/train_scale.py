@@ -79,7 +79,7 @@ training:
   trials: {trials}
   batch_size: 2048
   patience: 1
-  max_epochs: 3
+  max_epochs: 5
   ensemble: 2
   search: {{units: [32, 64], layers: [1, 2], bins: [8, 16], learning_rate: {{low: 0.002, high: 0.01, log: true}}}}
   split: {{strategy: time, holdout: 0.2, folds: {folds}}}

@@ -12,6 +12,8 @@ import typer
 from lifecycle.errors import ConfigError, ProDecksError
 
 PIPELINES = ("train",)
+INTERRUPTED = 130
+CUT_SHORT = "interrupted; run the same command to go on where it stopped"
 
 app = typer.Typer(
     add_completion=False,
@@ -231,10 +233,12 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = app(standalone_mode=False) or 0
+        if code == INTERRUPTED:  # Typer turns Ctrl-C into this code and says nothing
+            code = _tell(CUT_SHORT, INTERRUPTED)
     except ProDecksError as error:
         code = _tell(str(error), error.exit_code)
     except KeyboardInterrupt:
-        code = _tell("interrupted; run the same command to go on where it stopped", 130)
+        code = _tell(CUT_SHORT, INTERRUPTED)
     except OSError as error:
         code = _tell(f"{error.filename or 'the machine'}: {error.strerror or error}", 5)
     except Exception as error:

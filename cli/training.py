@@ -184,7 +184,8 @@ def _train(
         from adapters.registry import Registry
         from pipelines.train import run_train_pipeline
 
-        Registry(workspace.services.registry).ensure_experiment(spec.name)
+        with workspace.alone():
+            Registry(workspace.services.registry).ensure_experiment(spec.name)
         with _heartbeat(ops, run), showing_progress(spec.name):
             phases = run_train_pipeline(
                 spec,

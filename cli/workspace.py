@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.model_files import ROOT, load_environment
 from adapters.services import SOURCE, VAR, Services, var_folder
-from lifecycle.errors import UnavailableError
+from lifecycle.errors import BusyError, UnavailableError
 from lifecycle.spec import Environment
 from stacks.stack_file import StackFile, load_stack
+
+SETUP_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,29 @@ class Workspace:
         # A failed step is told once, as an answer, by the command itself.
         logging.getLogger("zenml").setLevel(logging.CRITICAL)
         source_utils.set_custom_source_root(str(ROOT))
-        return apply_stack(self.stack)
+        with self.alone():
+            return apply_stack(self.stack)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes out while a library makes its database in the var folder: none expects company.
+
+        Raises
+        ------
+        BusyError
+            Another process has been setting up for over `SETUP_SECONDS`.
+        """
+        from filelock import FileLock, Timeout
+
+        path = var_folder() / "setup.lock"
+        try:
+            with FileLock(path, timeout=SETUP_SECONDS):
+                yield
+        except Timeout:
+            raise BusyError(
+                f"another process has been setting up {path.parent} for over {SETUP_SECONDS} s; "
+                f"accepted: wait, or stop the holder of {path}"
+            ) from None
 
 
 def _isolate(var: Path) -> None:
