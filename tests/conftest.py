@@ -24,6 +24,9 @@ settings.register_profile("mutation", settings.get_profile("default"), max_examp
 settings.register_profile("search", deadline=None, max_examples=1_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
+# matplotlib keeps its list of fonts in the user's home unless told otherwise.
+os.environ.setdefault("MPLCONFIGDIR", str(Path(__file__).parents[1] / "var" / "cache" / "matplotlib"))
+
 
 @dataclass(frozen=True)
 class PostgresServer:
