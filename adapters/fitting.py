@@ -165,13 +165,16 @@ def export(fitted: FittedModel, folder: Path) -> None:
     network = Network(fitted.shape)
     network.restore(fitted.encoding, fitted.weights)
     encoding, calibration = fitted.encoding, fitted.tuning.calibration
+    center = np.array([feature.center for feature in encoding.numeric])
+    scale = np.array([feature.scale for feature in encoding.numeric])
     module = tf.Module()
     module.parameters = network.variables
     module.tables = [
         tf.lookup.StaticHashTable(
             tf.lookup.KeyValueTensorInitializer(
                 tf.constant(["", *feature.vocabulary]),
-                tf.constant([MISSING, *range(FIRST_VALUE, FIRST_VALUE + len(feature.vocabulary))], tf.int32),
+                # 64 bits: what look-ups in ONNX answer with.
+                tf.constant([MISSING, *range(FIRST_VALUE, FIRST_VALUE + len(feature.vocabulary))], tf.int64),
             ),
             UNSEEN,
         )
@@ -180,20 +183,22 @@ def export(fitted: FittedModel, folder: Path) -> None:
 
     def serve(**raw: Any) -> dict[str, Any]:
         rows = tf.shape(next(iter(raw.values())))[0]
-        numbers, codes = [], []
-        for feature in encoding.numeric:
-            values = raw[feature.name]
+        numbers, codes = tf.zeros([rows, 0]), tf.zeros([rows, 0], tf.int32)
+        if encoding.numeric:
+            values = tf.stack([raw[feature.name] for feature in encoding.numeric], axis=1)
             known = tf.abs(values) <= LARGEST_NUMBER  # false for NaN
-            scaled = (tf.where(known, values, tf.zeros_like(values)) - feature.center) / feature.scale
+            scaled = (tf.where(known, values, tf.zeros_like(values)) - center) / scale
             scaled = tf.cast(tf.clip_by_value(scaled, -LARGEST_ENCODED, LARGEST_ENCODED), tf.float32)
-            numbers.append(tf.where(known, scaled, np.float32(np.nan)))
-        codes = [
-            table.lookup(raw[feature.name]) for feature, table in zip(encoding.categorical, module.tables, strict=True)
-        ]
-        logits = network.mean_logits(
-            tf.stack(numbers, axis=1) if numbers else tf.zeros([rows, 0]),
-            tf.stack(codes, axis=1) if codes else tf.zeros([rows, 0], tf.int32),
-        )
+            numbers = tf.where(known, scaled, np.float32(np.nan))
+        if encoding.categorical:
+            codes = tf.stack(
+                [
+                    table.lookup(raw[feature.name])
+                    for feature, table in zip(encoding.categorical, module.tables, strict=True)
+                ],
+                axis=1,
+            )
+        logits = network.mean_logits(numbers, tf.cast(codes, tf.int32))
         score = tf.sigmoid(tf.cast(logits, tf.float64) * calibration.slope + calibration.intercept)
         return {"score": score, "decision": tf.cast(score >= fitted.tuning.threshold, tf.int64)}
 

@@ -299,11 +299,10 @@ class Network:
         column = tf.transpose(numbers)  # features, rows
         missing = tf.math.is_nan(column)
         known = tf.where(missing, 0.0, column)
-        # Lower ends rise; those of padded bins lie at the largest number there is.
-        below = tf.maximum(tf.searchsorted(self._low, known, side="right") - 1, 0)
-        low = tf.gather(self._low, below, batch_dims=1)
-        inverse = tf.gather(self._inverse, below, batch_dims=1)
-        places = tf.cast(below, tf.float32) + tf.clip_by_value((known - low) * inverse, 0.0, 1.0)
+        # Each bin adds how much of it lies below the number; padded ones have no width and add nothing. Written
+        # without a search, so that the graph has an equal in ONNX.
+        covered = (known[:, :, None] - self._low[:, None, :]) * self._inverse[:, None, :]
+        places = tf.reduce_sum(tf.clip_by_value(covered, 0.0, 1.0), axis=2)
         return tf.transpose(tf.where(missing, float(self.shape.bins + 1), places))
 
     def _table(self, parameters: tf.Tensor) -> tf.Tensor:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+TWIN = "serving/twin.onnx"
+"""Where the run that made a version keeps its ONNX twin."""
 LOADER = Path(__file__).with_name("saved_model.py")
 
 

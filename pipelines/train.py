@@ -1,4 +1,4 @@
-"""Fetch, validate, split, tune, fit, evaluate, judge, register: a candidate and its evidence (R1.1, R3.4 to R3.8)."""
+"""Fetch, validate, split, tune, fit, evaluate, make its serving twin, judge, register: a candidate and its evidence (R1.1, R3.4 to R3.8)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from steps.find_champion import find_champion
 from steps.fit_model import fit_model
 from steps.judge_candidate import judge_candidate
 from steps.load_model_file import load_model_file
+from steps.make_twin import make_twin
 from steps.register_version import register_version
 from steps.require_quality import require_quality
 from steps.split_data import split_data
@@ -72,6 +73,14 @@ def train(spec: ModelSpec, as_of: str, run_id: str, facts: dict[str, str]) -> No
         spec=model_file,
         evaluation_key=spec.fingerprint("features", "label", "sensitive", "evaluation", "business"),
     )
+    twin, twin_findings, no_twin = make_twin(
+        snapshot=snapshot,
+        split=split,
+        tuning=tuning,
+        model=model,
+        spec=model_file,
+        twin_key=spec.fingerprint("features"),
+    )
     judgement = judge_candidate(evaluation=evaluation, drift=drift, spec=model_file, run_id=run_id)
     register_version(
         snapshot=snapshot,
@@ -79,6 +88,9 @@ def train(spec: ModelSpec, as_of: str, run_id: str, facts: dict[str, str]) -> No
         split=split,
         tuning=tuning,
         model=model,
+        twin=twin,
+        twin_findings=twin_findings,
+        no_twin=no_twin,
         evaluation=evaluation,
         remedies=remedies,
         judgement=judgement,

@@ -18,10 +18,11 @@ from adapters.figures import (
 )
 from adapters.model_card import render_html, render_markdown
 from adapters.ops_store import OpsStore
-from adapters.registry import Registry
+from adapters.registry import TWIN, Registry
 from adapters.services import Services, var_folder
 from lifecycle.aliases import Alias, candidacy
 from lifecycle.evaluation import Evaluation
+from lifecycle.findings import Finding
 from lifecycle.judgement import Judgement
 from lifecycle.model_card import CardFacts, TuningFacts, build_card
 from lifecycle.quality import QualityReport
@@ -43,6 +44,9 @@ def register_version(
     split: Split,
     tuning: TuningResult,
     model: TrainedModel,
+    twin: bytes,
+    twin_findings: list[dict[str, Any]],
+    no_twin: str,
     evaluation: Evaluation,
     remedies: list[dict[str, Any]],
     judgement: Judgement,
@@ -54,7 +58,7 @@ def register_version(
 
     Parameters
     ----------
-    snapshot, quality, split, tuning, model, evaluation, remedies, judgement
+    snapshot, quality, split, tuning, model, twin, twin_findings, no_twin, evaluation, remedies, judgement
         The evidence.
     spec
         The model file.
@@ -83,6 +87,7 @@ def register_version(
         "threshold": repr(evaluation.threshold),
         "data_checks": f"{len(quality.findings)}, {quality.verdict.label}",
         "folds_roc_auc": ", ".join(f"{auc:.4f}" for auc in tuning.fold_aucs),
+        "twin": f"none: {no_twin}" if no_twin else "; ".join(str(one["reason"]) for one in twin_findings),
         "gates": "; ".join(f"{one.measure} on {one.subject}: {one.verdict.label}" for one in judgement.findings),
         **facts,
     }
@@ -143,6 +148,7 @@ def register_version(
             "quality/data_docs.html": quality.data_docs,
             **{f"figures/{name}.png": picture for name, picture in figures.items()},
             **{f"tuning/{name}.html": plot for name, plot in tuning.plots.items()},
+            **({TWIN: twin} if twin else {}),
         },
     )
     place = var_folder() / "cards" / f"{spec.name}-{registered.version}.html"
@@ -150,6 +156,9 @@ def register_version(
     place.write_text(page, encoding="utf-8")
     now = datetime.now(UTC)
     ops = OpsStore.open(services.ops)
+    ops.record_findings(
+        run_id, "twin", [Finding.from_dict(one) for one in twin_findings], now, spec.name, registered.version
+    )
     reasons = judgement.decision.reasons
     if any(one.version == registered.version for one in ops.versions(spec.name)):
         ops.judge_version(spec.name, registered.version, run_id, state, reasons, now)
