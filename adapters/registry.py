@@ -211,6 +211,25 @@ class Registry:
             )
         return found[0].parent
 
+    def twin(self, model: str, version: str, destination: Path) -> Path | None:
+        """Copy a version's ONNX twin to a folder; None when it has none.
+
+        Raises
+        ------
+        ConfigError
+            No such version.
+        UnavailableError
+            The registry does not answer.
+        """
+        self.tags(model, version)  # refuses a version that is not there
+        with self._errors("download the version's twin"), _quiet():
+            client = self._client()
+            run = client.get_model_version(model, version).run_id
+            folder, _, name = TWIN.rpartition("/")
+            if name not in {Path(one.path).name for one in client.list_artifacts(run, folder)}:
+                return None
+            return Path(client.download_artifacts(run, TWIN, str(destination)))
+
     def _ensure_model(self, client: MlflowClient, model: str) -> None:
         from mlflow.exceptions import MlflowException
 

@@ -28,11 +28,13 @@ models = typer.Typer(
 )
 stacks = typer.Typer(help="Where pipelines run: list, show, apply.", no_args_is_help=True)
 runs = typer.Typer(help="What ran, and how it ended; [bold]show[/bold] tells one run.", invoke_without_command=True)
+keys = typer.Typer(help="API keys of the gateway: add, list, remove.", no_args_is_help=True)
 override = typer.Typer(help="Let a failed gate pass, on record: who, why, until when.", no_args_is_help=True)
 app.add_typer(models, name="models")
 app.add_typer(stacks, name="stacks")
 app.add_typer(runs, name="runs")
 app.add_typer(override, name="override")
+app.add_typer(keys, name="keys")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts.")]
 StackOption = Annotated[str, typer.Option("--stack", help="Stack file: where it runs.")]
@@ -114,7 +116,7 @@ def models_promote(
     by: Annotated[str, typer.Option("--by", help="The person who answers for it.")],
     stack: StackOption = "local",
 ) -> None:
-    """Make an approved version the champion that later candidates have to stand up to."""
+    """Make an approved version the champion: what is served, and what later candidates have to stand up to."""
     from cli.models import promote
 
     promote(model, version, by, reason, stack)
@@ -214,6 +216,62 @@ def stacks_apply(name: str) -> None:
     from cli.stacks import apply
 
     apply(name)
+
+
+@app.command("serve")
+def serve(
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; without keys only a loopback one.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="Port; 0 takes a free one.")] = 8500,
+    rate: Annotated[
+        float | None, typer.Option("--rate", help="Requests a second of one client; default: no limit.")
+    ] = None,
+    burst: Annotated[
+        int, typer.Option("--burst", min=1, help="Requests one client may make at once under --rate.")
+    ] = 100,
+    fsync: Annotated[
+        str,
+        typer.Option(
+            "--fsync", help="When a prediction counts as kept: every_group (survives loss of power), interval, never."
+        ),
+    ] = "every_group",
+    answer_unrecorded: Annotated[
+        bool,
+        typer.Option("--answer-unrecorded", help="While the log's disk is full, answer instead of refusing with 503."),
+    ] = False,
+) -> None:
+    """Serve every deployed model, each prediction on record before its answer leaves, until Ctrl-C."""
+    from cli.serve import serve as run
+
+    raise typer.Exit(run(host, port, rate, burst, answer_unrecorded, fsync))
+
+
+@keys.command("add")
+def keys_add(
+    client: str,
+    role: Annotated[list[str], typer.Option("--role", help="predict, label, operate or admin; may be given again.")],
+) -> None:
+    """Make a key, print it once, keep its hash."""
+    from cli.serve import add_key
+
+    add_key(client, role)
+
+
+@keys.command("list")
+def keys_list() -> None:
+    """List who holds keys."""
+    from cli.serve import list_keys
+
+    list_keys()
+
+
+@keys.command("remove")
+def keys_remove(client: str) -> None:
+    """Take every key of a client back."""
+    from cli.serve import remove_keys
+
+    remove_keys(client)
 
 
 @app.command("dashboard")

@@ -169,7 +169,7 @@ def versions(model: str, stack: str, *, as_json: bool) -> None:
 
 
 def promote(model: str, version: str, person: str, reason: str, stack: str) -> None:
-    """Make an approved version the champion, on record first and in the registry after it.
+    """Make an approved version the champion, on record first, then in the registry and in the gateway's store.
 
     Raises
     ------
@@ -199,5 +199,9 @@ def promote(model: str, version: str, person: str, reason: str, stack: str) -> N
     # Also when nothing changed: a promotion that was cut short before the registry followed is completed.
     Registry(workspace.services.registry).mirror_aliases(model, {alias.value: after.get(alias) for alias in Alias})
     was = before.get(Alias.CHAMPION)
+    from cli.release import release
+
+    released = release(workspace, spec, after)
     told = "was champion already" if was == version else f"is champion, after {f'version {was}' if was else 'nobody'}"
     console().print(f"{model} version {version} {told}; the next candidate is compared with it", markup=False)
+    console().print(f"{released}; to serve it: python run.py serve", markup=False)

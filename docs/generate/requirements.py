@@ -13,7 +13,18 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTRACT = ROOT / "docs" / "requirements.yaml"
-CODE = ("adapters", "benchmarks", "cli", "docs", "lifecycle", "materializers", "pipelines", "stacks", "steps")
+CODE = (
+    "adapters",
+    "benchmarks",
+    "cli",
+    "docs",
+    "lifecycle",
+    "materializers",
+    "pipelines",
+    "serving",
+    "stacks",
+    "steps",
+)
 SINGLE_FILES = ("run.py", ".ci/mutation.py")
 STATES = {"shown": "done", "partial": "in part", "later": "not yet"}
 # An id, or the first and last of a range as in R3.4 to R3.8.

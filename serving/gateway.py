@@ -1,0 +1,479 @@
+"""The gateway as an ASGI application: access first, then predictions on a short path, everything else by FastAPI (R2.3)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from adapters.model_store import ModelStore
+from adapters.prediction_log import Outcome, PredictionLog
+from lifecycle.errors import ConfigError
+from lifecycle.traffic import Role as Part
+from lifecycle.traffic import assign
+from serving import dialects
+from serving.access import MATRIX, Access, Denied, Principal, Role, credential_of
+from serving.batching import Batcher, Job, Unrecorded, VersionFailed
+from serving.measures import Measures
+from serving.outcomes import OutcomeIndex, read_outcomes
+from serving.rows import InvalidRequest, checked
+from serving.versions import Models, Served
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+MOST_BYTES = 16 * 1024 * 1024
+BODY_SECONDS = 30.0
+FOLLOW_SECONDS = 0.1
+OVERRIDE = b"x-prodecks-version"
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_JSON = (b"content-type", b"application/json")
+
+log = logging.getLogger("prodecks.gateway")
+security = logging.getLogger("prodecks.security")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a gateway behaves.
+
+    Parameters
+    ----------
+    answer_unrecorded
+        While the log's disk takes nothing: answer all the same. By default it refuses with 503.
+    most_bytes
+        Largest body.
+    """
+
+    answer_unrecorded: bool = False
+    most_bytes: int = MOST_BYTES
+
+
+class Gateway:
+    """One process that serves every model of a store.
+
+    Parameters
+    ----------
+    store
+        Versions and routing tables.
+    predictions
+        The prediction log.
+    access
+        Who may do what.
+    options
+        How it behaves.
+    """
+
+    def __init__(self, store: ModelStore, predictions: PredictionLog, access: Access, options: Options) -> None:
+        from serving.pages import pages
+
+        self.models = Models(store)
+        self.measures = Measures()
+        self.access = access
+        self.options = options
+        self.outcomes = OutcomeIndex()
+        self.started = time.time()
+        self.batcher = Batcher(predictions, self.measures, options.answer_unrecorded)
+        self._predictions = predictions
+        self._pages = pages(self)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._shown: dict[tuple[str, str, str], None] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; ASGI 3."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            return  # no websockets: the server closes them
+        received = time.monotonic()
+        self.measures.in_flight.inc()
+        try:
+            await self._answer(scope, receive, send, received)
+        finally:
+            self.measures.in_flight.dec()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, received: float) -> None:
+        headers = dict(scope["headers"])
+        method, path = scope["method"], scope["path"]
+        try:
+            asked = dialects.target(path) if method == "POST" else None
+            if asked is not None:
+                principal = self.access.admit(Role.PREDICT, credential_of(headers))
+                await self._predict(asked, headers, principal, receive, send, received)
+                return
+            route = self._route(method, path)
+            principal = self.access.admit(MATRIX.get(route, Role.ADMIN), credential_of(headers))
+            if method == "POST" and path == "/outcomes":
+                await self._label(headers, principal, receive, send)
+                return
+            if route not in MATRIX:
+                await self._refuse(send, 404, [f"{method} {path[:200]}; accepted: what /openapi.json lists"])
+                return
+            scope["principal"] = principal
+            await self._pages(scope, receive, send)
+        except Denied as denied:
+            self._on_record(scope, denied)
+            await self._refuse(send, denied.status, [denied.reason])
+        except InvalidRequest as invalid:
+            await self._refuse(send, invalid.status, invalid.problems)
+        except ClientGone:
+            return
+
+    async def _predict(
+        self,
+        asked: dialects.Target,
+        headers: dict[bytes, bytes],
+        principal: Principal,
+        receive: Receive,
+        send: Send,
+        received: float,
+    ) -> None:
+        served = self.models.served.get(asked.model)
+        if served is None or (served.routing.live is None and served.routing.candidate is None):
+            raise InvalidRequest(
+                [f"model {asked.model!r} is not served; accepted: {', '.join(self.models.served) or 'none yet'}"], 404
+            )
+        fixed = self._fixed(asked, served)
+        body = await self._body(headers, receive)
+        first = served.versions[fixed or served.routing.live or next(iter(served.versions))]
+        read = dialects.read(asked.dialect, body, first.rows, asked.model)
+        rows = checked(read.rows, first.rows)
+        named = headers.get(b"x-request-id") or (read.request_id or "").encode("utf-8", "replace")
+        if named and not _REQUEST_ID.fullmatch(named):
+            raise InvalidRequest(["request id; accepted: 1 to 128 letters, digits and . _ : -"])
+        request_id = named.decode() if named else uuid.uuid4().hex
+        override = headers.get(OVERRIDE, b"").decode("latin-1") or None
+        ids = [request_id] if len(rows) == 1 else [f"{request_id}/{place}" for place in range(len(rows))]
+        entities = [first.rows.entity(row) or name for row, name in zip(rows, ids, strict=True)]
+        groups: dict[tuple[str, Part], list[int]] = {}
+        try:
+            for place, entity in enumerate(entities):
+                turn = assign(served.routing, entity, fixed or override)
+                groups.setdefault(turn, []).append(place)
+        except ConfigError as error:
+            raise InvalidRequest([str(error)]) from None
+        loop = asyncio.get_running_loop()
+        jobs = []
+        for (version, role), places in groups.items():
+            loaded = served.versions[version]
+            if loaded.rows.names != first.rows.names:
+                # Another signature reads the same body by its own features.
+                again = dialects.read(asked.dialect, body, loaded.rows, asked.model).rows
+                mine = [again[place] for place in places]
+            else:
+                mine = [rows[place] for place in places]
+            jobs.append(
+                Job(
+                    loaded,
+                    role,
+                    mine,
+                    [entities[place] for place in places],
+                    [ids[place] for place in places],
+                    principal.client,
+                    received,
+                    loop.create_future(),
+                )
+            )
+        self._shadow(served, asked, body, rows, entities, ids, principal, received)
+        try:
+            answers = [await self.batcher.answer(jobs[0])] if len(jobs) == 1 else await self._all(jobs)
+        except Unrecorded:
+            await self._refuse(send, 503, ["the prediction cannot be put on record; try again later"], retry=True)
+            return
+        except VersionFailed as failed:
+            await self._refuse(send, 500, [str(failed)])
+            return
+        scored: list[dialects.Scored] = [None] * len(rows)  # type: ignore[list-item]
+        for places, made in zip(groups.values(), answers, strict=True):
+            for place, one in zip(places, made, strict=True):
+                scored[place] = one
+        now = time.time()
+        for entity, one in zip(entities, scored, strict=True):
+            self.outcomes.predicted(asked.model, one.request_id, entity, now)
+        versions = ",".join(dict.fromkeys(one.version for one in scored))
+        await self._send(
+            send,
+            200,
+            read.answer(scored),
+            [_JSON, (b"x-request-id", request_id.encode()), (b"x-prodecks-version", versions.encode())],
+        )
+
+    async def _all(self, jobs: list[Job]) -> list[list[dialects.Scored]]:
+        done = await asyncio.gather(*(self.batcher.answer(job) for job in jobs), return_exceptions=True)
+        for one in done:
+            if isinstance(one, BaseException):
+                raise one
+        return [one for one in done if not isinstance(one, BaseException)]
+
+    def _fixed(self, asked: dialects.Target, served: Served) -> str | None:
+        if asked.version is not None:
+            if asked.version not in served.versions:
+                raise InvalidRequest(
+                    [f"version {asked.version} of {asked.model} is not loaded; accepted: {', '.join(served.versions)}"],
+                    404,
+                )
+            return asked.version
+        if asked.label is not None:
+            version = dialects.by_label(served.routing, asked.label)
+            if version is None:
+                raise InvalidRequest([f"label {asked.label!r} of {asked.model} is nobody's right now"], 404)
+            return version
+        return None
+
+    def _shadow(
+        self,
+        served: Served,
+        asked: dialects.Target,
+        body: bytes,
+        rows: Any,
+        entities: list[str],
+        ids: list[str],
+        principal: Principal,
+        received: float,
+    ) -> None:
+        """Let the shadow score the same rows, later and without anybody waiting."""
+        if served.routing.shadow is None:
+            return
+        loaded = served.versions[served.routing.shadow]
+        if [type(row) for row in rows[:1]] != [loaded.rows.row_type]:
+            try:
+                rows = dialects.read(asked.dialect, body, loaded.rows, asked.model).rows
+            except InvalidRequest:
+                self.measures.shadow_dropped.labels(asked.model).inc(len(rows))
+                return
+        self.batcher.shadow(Job(loaded, Part.SHADOW, rows, entities, ids, principal.client, received, None))
+
+    async def _label(self, headers: dict[bytes, bytes], principal: Principal, receive: Receive, send: Send) -> None:
+        rows = read_outcomes(await self._body(headers, receive))
+        strangers = sorted({row.model for row in rows} - set(self.models.served))
+        if strangers:
+            raise InvalidRequest(
+                [f"model {strangers[0][:80]!r} is not served; accepted: {', '.join(self.models.served)}"], 404
+            )
+        now = time.time()
+        told: list[dict[str, str]] = []
+        kept: list[Outcome] = []
+        fresh: set[tuple[str, str]] = set()
+        for row in rows:
+            late_after = next(iter(self.models.served[row.model].versions.values())).manifest.late_after
+            status, request_id = self.outcomes.place(row, late_after, now)
+            if request_id and (row.model, request_id) in fresh:
+                status = "duplicate"
+            told.append({"request_id": request_id, "status": status})
+            if status in ("duplicate", "contradicts"):
+                continue
+            if request_id:
+                fresh.add((row.model, request_id))
+            kept.append(
+                Outcome(
+                    request_id=request_id,
+                    entity=row.entity or "",
+                    model=row.model,
+                    label=row.label,
+                    observed_at=now if row.observed_at is None else row.observed_at,
+                    at=now,
+                    client=principal.client,
+                )
+            )
+        if kept:
+            try:
+                await self.batcher.record(kept)
+            except Unrecorded:
+                await self._refuse(send, 503, ["the outcomes cannot be put on record; try again later"], retry=True)
+                return
+        for one in kept:
+            self.outcomes.labelled(one.model, one.request_id, one.label)
+        await self._send(send, 200, dialects.encoded({"outcomes": told}), [_JSON])
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        kind = headers.get(b"content-type", b"application/json").split(b";")[0].strip().lower()
+        if kind != b"application/json":
+            raise InvalidRequest([f"content type {kind.decode('latin-1')[:80]!r}; accepted: application/json"], 415)
+        most = self.options.most_bytes
+        declared = headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > most:
+            raise InvalidRequest([f"a body of {int(declared):,} bytes; accepted: at most {most:,}"], 413)
+        message = await self._part(receive)
+        body = message.get("body", b"")
+        if message.get("more_body"):
+            parts = [body]
+            size = len(body)
+            while message.get("more_body"):
+                message = await self._part(receive)
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > most:
+                    raise InvalidRequest([f"a body above {most:,} bytes; accepted: at most {most:,}"], 413)
+            body = b"".join(parts)
+        return bytes(body)
+
+    async def _part(self, receive: Receive) -> MutableMapping[str, Any]:
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                message = await receive()
+        except TimeoutError:
+            raise InvalidRequest([f"no more of the body within {BODY_SECONDS:g} s"], 408) from None
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        return message
+
+    async def _send(self, send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        headers = [*headers, (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _refuse(self, send: Send, status: int, problems: list[str], retry: bool = False) -> None:
+        self.measures.refused.labels(str(status)).inc()
+        headers = [_JSON, *([(b"retry-after", b"5")] if retry else [])]
+        if status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        # "error" is what TensorFlow Serving's clients and Open Inference's look for.
+        body = json.dumps({"error": "; ".join(problems), "problems": problems}).encode()
+        await self._send(send, status, body, headers)
+
+    def _route(self, method: str, path: str) -> tuple[str, str]:
+        """The route of the matrix that a path belongs to; the path itself when there is none."""
+        method = "GET" if method == "HEAD" else method
+        for known, pattern in _ROUTES:
+            if known == method and pattern.fullmatch(path):
+                return method, _ROUTES[known, pattern]
+        return method, path
+
+    def _on_record(self, scope: Scope, denied: Denied) -> None:
+        address = (scope.get("client") or ("unknown",))[0]
+        security.warning(
+            json.dumps(
+                {
+                    "at": time.time(),
+                    "status": denied.status,
+                    "reason": denied.reason,
+                    "method": scope["method"],
+                    "path": scope["path"][:200],
+                    "address": address,
+                }
+            )
+        )
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                try:
+                    await self.start()
+                except Exception as error:  # noqa: BLE001 - told to the server, which stops
+                    await send({"type": "lifespan.startup.failed", "message": str(error)})
+                    return
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await self.stop()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def start(self) -> None:
+        """Load what the routing tables name, and follow them."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self.outcomes.restore, self._predictions.records())
+        for model in self.models.changed():
+            await loop.run_in_executor(None, self.models.refresh, model)
+            self._show(model)
+        self._tasks = [loop.create_task(self.batcher.run()), loop.create_task(self._follow())]
+
+    async def stop(self) -> None:
+        """Answer what waits, then close the log."""
+        answering, following = self._tasks
+        following.cancel()
+        await self.batcher.close()
+        await answering
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
+        self.batcher.shut()
+
+    async def _follow(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(FOLLOW_SECONDS)
+            for model in self.models.changed():
+                await loop.run_in_executor(None, self.models.refresh, model)
+                self._show(model)
+
+    def _show(self, model: str) -> None:
+        problem = self.models.problems.get(model)
+        self.measures.problems.labels(model).set(0 if problem is None else 1)
+        served = self.models.served.get(model)
+        if problem is not None:
+            log.error("%s: routing table not followed: %s", model, problem)
+        if served is None:
+            return
+        for key in [key for key in self._shown if key[0] == model]:
+            self.measures.loaded.remove(*key)
+            del self._shown[key]
+        routing = served.routing
+        parts = {
+            Part.LIVE: routing.live,
+            Part.CANDIDATE: routing.candidate,
+            Part.SHADOW: routing.shadow,
+            Part.PREVIOUS: routing.previous,
+        }
+        for part, version in parts.items():
+            if version is not None:
+                self._shown[model, version, part.value] = None
+                self.measures.loaded.labels(model, version, part.value).set(1)
+
+    def state(self) -> dict[str, Any]:
+        """What is in force, to be read back by whoever moved traffic."""
+        return {
+            "started": self.started,
+            "models": {
+                name: {
+                    "routing": served.routing.to_dict(),
+                    "versions": {
+                        version: {
+                            "digest": one.manifest.digest,
+                            "content": one.manifest.content,
+                            "backend": one.manifest.backend,
+                            "load_seconds": round(one.seconds, 4),
+                        }
+                        for version, one in served.versions.items()
+                    },
+                }
+                for name, served in self.models.served.items()
+            },
+            "problems": dict(self.models.problems),
+        }
+
+
+class ClientGone(Exception):
+    """The client closed its connection before its request was whole."""
+
+
+def _pattern(route: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\\{[a-z]+\\\}", r"[^/:]{1,80}", re.escape(route)))
+
+
+_ROUTES: dict[tuple[str, re.Pattern[str]], str] = {(method, _pattern(route)): route for method, route in MATRIX}
+
+
+@contextlib.asynccontextmanager
+async def running(gateway: Gateway) -> AsyncIterator[Gateway]:
+    """Run a gateway without a server, for tests and tools that call it as ASGI."""
+    await gateway.start()
+    try:
+        yield gateway
+    finally:
+        await gateway.stop()
+
+
+def json_body(value: Any) -> bytes:
+    """JSON as the gateway writes it."""
+    return msgspec.json.encode(value)

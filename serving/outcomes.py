@@ -1,0 +1,135 @@
+"""Labels that come later: which prediction each belongs to, and which are double, late, or of nothing known (R5.2)."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from adapters.prediction_log import Entry, Prediction
+from serving.rows import MOST_ROWS, InvalidRequest
+
+MOST_REMEMBERED = 500_000
+Status = Literal["recorded", "late", "duplicate", "contradicts", "unknown"]
+
+
+class OutcomeRow(msgspec.Struct, forbid_unknown_fields=True):
+    """One label, of a request id or of an entity at a time."""
+
+    model: str
+    label: int
+    request_id: str | None = None
+    entity: str | None = None
+    at: float | None = None
+    observed_at: float | None = None
+
+
+class OutcomeBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of ``POST /outcomes``."""
+
+    outcomes: list[OutcomeRow]
+
+
+@dataclass(slots=True)
+class Remembered:
+    """A prediction that may still get its label."""
+
+    at: float
+    label: int | None = None
+
+
+class OutcomeIndex:
+    """The newest predictions by request id and by entity; older ones are joined from the log."""
+
+    def __init__(self) -> None:
+        self._by_id: OrderedDict[tuple[str, str], Remembered] = OrderedDict()
+        self._by_entity: dict[tuple[str, str], list[tuple[float, str]]] = {}
+
+    def predicted(self, model: str, request_id: str, entity: str, at: float) -> None:
+        """Remember a prediction."""
+        self._by_id[model, request_id] = Remembered(at)
+        if entity != request_id:
+            self._by_entity.setdefault((model, entity), []).append((at, request_id))
+        while len(self._by_id) > MOST_REMEMBERED:
+            self._by_id.popitem(last=False)
+        if len(self._by_entity) > MOST_REMEMBERED:
+            self._by_entity.pop(next(iter(self._by_entity)))
+
+    def restore(self, entries: Iterable[Entry]) -> None:
+        """Remember what the log holds."""
+        for entry in entries:
+            record = entry.record
+            if isinstance(record, Prediction) and record.role != "shadow":
+                self.predicted(record.model, record.request_id, record.entity, record.at)
+            elif not isinstance(record, Prediction):
+                known = self._by_id.get((record.model, record.request_id))
+                if known is not None:
+                    known.label = record.label
+
+    def place(self, row: OutcomeRow, late_after: float, now: float) -> tuple[Status, str]:
+        """Find a label's prediction.
+
+        Parameters
+        ----------
+        late_after
+            Seconds after the prediction from which a label is late.
+        now
+            Unix seconds.
+
+        Returns
+        -------
+        status
+            recorded, late (recorded all the same), duplicate (the same label again), contradicts (another label than
+            the one on record), or unknown: no such prediction in memory, recorded for the log's own join.
+        request_id
+            The prediction's; empty when unknown and none was given.
+        """
+        request_id = row.request_id or self._of_entity(row)
+        known = self._by_id.get((row.model, request_id)) if request_id else None
+        if known is None:
+            return "unknown", request_id
+        if known.label is not None:
+            return ("duplicate" if known.label == row.label else "contradicts"), request_id
+        return ("late" if now - known.at > late_after else "recorded"), request_id
+
+    def labelled(self, model: str, request_id: str, label: int) -> None:
+        """Remember that a prediction has its label."""
+        known = self._by_id.get((model, request_id))
+        if known is not None:
+            known.label = label
+
+    def _of_entity(self, row: OutcomeRow) -> str:
+        """The entity's newest prediction, or its newest up to a moment."""
+        found = self._by_entity.get((row.model, row.entity or ""), [])
+        until = float("inf") if row.at is None else row.at
+        return next((name for at, name in reversed(found) if at <= until), "")
+
+
+def read_outcomes(body: bytes) -> list[OutcomeRow]:
+    """Parse ``POST /outcomes``; InvalidRequest names row and field."""
+    try:
+        rows = msgspec.json.decode(body, type=OutcomeBody).outcomes
+    except (msgspec.ValidationError, msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise InvalidRequest(
+            [f"{str(error)[:300]}; accepted: outcomes of model, label, and request_id or entity"]
+        ) from None
+    problems = []
+    now = time.time()
+    for place, row in enumerate(rows):
+        if (row.request_id is None) == (row.entity is None):
+            problems.append(f"outcomes[{place}]: accepted: request_id or entity, and only one")
+        if row.label not in (0, 1):
+            problems.append(f"outcomes[{place}].label: is {row.label}; accepted: 0 or 1")
+        for name in ("at", "observed_at"):
+            moment = getattr(row, name)
+            if moment is not None and not 0 <= moment <= now + 86_400:
+                problems.append(f"outcomes[{place}].{name}: is {moment:g}; accepted: Unix seconds that have been")
+    if not rows or len(rows) > MOST_ROWS:
+        problems.append(f"{len(rows):,} outcomes; accepted: 1 to {MOST_ROWS:,}")
+    if problems:
+        raise InvalidRequest(problems[:20])
+    return rows

@@ -1,0 +1,168 @@
+"""Versions in memory, and the routing tables the gateway follows: what is damaged never becomes live (R4.1, R4.2)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from adapters.model_store import SAVED_MODEL, TWIN, ModelStore, Table
+from adapters.onnx_model import OnnxModel
+from lifecycle.errors import ConfigError, ProDecksError
+from lifecycle.manifest import Manifest
+from lifecycle.traffic import Routing
+from serving.rows import RowReader
+
+Columns = Mapping[str, npt.NDArray[Any]]
+
+
+class Backend(Protocol):
+    """Scores columns of raw features; any error it raises is the version's, not the client's."""
+
+    def score(self, columns: Columns) -> npt.NDArray[np.float64]:
+        """Probability of the positive class, shape (rows,)."""
+        ...
+
+
+class SavedModelBackend:
+    """TensorFlow in this process: what serves a version that has no twin.
+
+    Parameters
+    ----------
+    folder
+        Folder that holds ``saved_model.pb``.
+    """
+
+    def __init__(self, folder: str) -> None:
+        from adapters.saved_model import SavedModel
+
+        self._model = SavedModel(folder)
+
+    def score(self, columns: Columns) -> npt.NDArray[np.float64]:
+        """Probability of the positive class, shape (rows,)."""
+        import pandas as pd
+
+        scores: npt.NDArray[np.float64] = self._model.predict(pd.DataFrame(dict(columns)))["score"].to_numpy()
+        return scores
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A version that answers.
+
+    Parameters
+    ----------
+    manifest
+        What is known of it.
+    backend
+        What scores.
+    rows
+        Reads its requests.
+    seconds
+        Time it took to load, in s.
+    """
+
+    manifest: Manifest
+    backend: Backend
+    rows: RowReader
+    seconds: float
+
+
+def load_version(store: ModelStore, model: str, version: str, digest: str) -> Loaded:
+    """Read, verify, load and try a version.
+
+    Raises
+    ------
+    ConfigError
+        Anything about it is not as it was registered, or it does not answer with a probability.
+    """
+    started = time.perf_counter()
+    manifest = store.manifest(model, version)
+    if manifest.digest != digest:
+        raise ConfigError(f"{model} version {version}: its manifest is not the one that was deployed")
+    store.verify(manifest)
+    if manifest.backend == "onnx":
+        backend: Backend = OnnxModel(store.read(manifest, TWIN))
+    else:
+        backend = SavedModelBackend(str(store.path(manifest, SAVED_MODEL)))
+    rows = RowReader(manifest)
+    tried = backend.score(rows.nothing_known())
+    if tried.shape != (1,) or not 0 <= float(tried[0]) <= 1:
+        raise ConfigError(
+            f"{model} version {version} answers a row of missing values with {tried!r}; accepted: a score from 0 to 1"
+        )
+    return Loaded(manifest, backend, rows, time.perf_counter() - started)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What one model is served by right now.
+
+    Parameters
+    ----------
+    routing
+        The routing table in force.
+    versions
+        Every version the table names, loaded.
+    """
+
+    routing: Routing
+    versions: Mapping[str, Loaded]
+
+
+@dataclass(slots=True)
+class Models:
+    """All models of a gateway; `refresh` follows the store.
+
+    Parameters
+    ----------
+    store
+        The folder it serves from.
+    """
+
+    store: ModelStore
+    served: dict[str, Served] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    _stamps: dict[str, tuple[int, int] | None] = field(default_factory=dict)
+
+    def changed(self) -> list[str]:
+        """Models whose routing table was written since it was last read."""
+        return [name for name in self.store.models() if self._stamps.get(name) != self.store.stamp(name)]
+
+    def refresh(self, model: str) -> None:
+        """Put a model's newest routing table in force; when a version of it cannot be loaded, nothing changes.
+
+        What is wrong stands in `problems` until a table can be followed again. Safe to call in another thread: what
+        answers requests is replaced in one assignment.
+        """
+        stamp = self.store.stamp(model)
+        try:
+            table = self.store.table(model)
+            if table is not None:
+                self.served[model] = self._load(table)
+            self.problems.pop(model, None)
+        except (ProDecksError, OSError) as error:
+            self.problems[model] = str(error)
+        # Remembered also when it failed: the same table is not tried again and again, the next one is.
+        self._stamps[model] = stamp
+
+    def _load(self, table: Table) -> Served:
+        routing = table.routing
+        before = self.served.get(routing.model)
+        versions: dict[str, Loaded] = {}
+        for version in (routing.live, routing.candidate, routing.shadow, routing.previous):
+            if version is None or version in versions:
+                continue
+            digest = table.digests.get(version)
+            if digest is None:
+                raise ConfigError(f"routing table of {routing.model} names version {version} without a digest")
+            kept = None if before is None else before.versions.get(version)
+            if kept is not None and kept.manifest.digest == digest:
+                versions[version] = kept
+            else:
+                versions[version] = load_version(self.store, routing.model, version, digest)
+        return Served(routing, versions)
