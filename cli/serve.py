@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import logging.handlers
@@ -78,7 +79,9 @@ def serve(host: str, port: int, rate: float | None, burst: int, answer_unrecorde
         server_header=False,
         backlog=2048,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    # Stopping it is how it ends: whoever waits in it has been answered, and the log is closed.
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listening])
     return 0
 
 
