@@ -1,0 +1,397 @@
+"""Evidence condemns, enough of it without evidence promotes, no data does neither, and a person can always stop it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from lifecycle.errors import ConfigError
+from lifecycle.findings import Direction, Finding, Verdict
+from lifecycle.rollout import (
+    ALPHA,
+    OPEN,
+    OVER,
+    REMIND_HOLDS,
+    SERVICE,
+    Counts,
+    RolloutState,
+    Stage,
+    advance,
+    approve,
+    judge,
+    pause,
+    promote,
+    propose,
+    resume,
+    roll_back,
+    routing_of,
+    supersede,
+)
+from lifecycle.spec import Rollout as Plan
+
+pytestmark = pytest.mark.requirement("R4.1", "R4.2", "R4.3", "R8.1", "R8.2")
+PLAN = Plan(min_requests=100)
+START = datetime(2026, 1, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def finding(measure: str, verdict: Verdict) -> Finding:
+    return Finding(measure, "all rows", 0.0, 1.0, Direction.AT_MOST, "w", verdict, f"{measure} {verdict.label}", 1)
+
+
+def service(verdict: Verdict) -> list[Finding]:
+    return [finding(measure, verdict) for measure in SERVICE]
+
+
+GOOD, FEW, BAD = (
+    service(Verdict.PASS),
+    service(Verdict.NO_DATA),
+    [*service(Verdict.PASS), finding("error_rate", Verdict.FAIL)],
+)
+
+
+def begun(strategy: Any = "canary", baseline: str | None = "1", **other: Any) -> RolloutState:
+    values = {"needs_approval": False, **other}
+    return propose("r", "m", "2", baseline, strategy, START, **values)
+
+
+def at(stage: Stage, step: int = 0, **other: Any) -> RolloutState:
+    return replace(begun(), stage=stage, step=step, **other)
+
+
+def test_a_good_canary_goes_from_shadow_over_its_steps_to_live():
+    state, seen, now = begun(), [], START
+    for _ in range(6):
+        routing = routing_of(state, PLAN, 1)
+        assert routing is not None
+        seen.append((state.stage, routing.weights))
+        now += HOUR
+        state = advance(state, PLAN, GOOD, now)
+    assert seen == [
+        (Stage.SHADOW, {"1": 1.0}),
+        (Stage.CANARY, {"1": 0.9, "2": 0.1}),
+        (Stage.CANARY, {"1": 0.5, "2": 0.5}),
+        (Stage.LIVE, {"2": 1.0}),
+        (Stage.LIVE, {"2": 1.0}),
+        (Stage.LIVE, {"2": 1.0}),
+    ]
+
+
+def test_blue_green_moves_all_traffic_at_once_and_keeps_the_version_before_in_memory():
+    state = advance(begun("blue_green"), PLAN, GOOD, START + HOUR)
+    assert state.stage is Stage.LIVE
+    routing = routing_of(state, PLAN, 2)
+    assert routing is not None
+    assert (routing.live, routing.previous, routing.candidate) == ("2", "1", None)
+
+
+def test_a_shadow_never_takes_traffic_however_good():
+    state = begun("shadow")
+    assert advance(state, PLAN, GOOD, START + 1_000 * HOUR) is state
+    routing = routing_of(state, PLAN, 1)
+    assert routing is not None
+    assert (routing.weights, routing.shadow) == ({"1": 1.0}, "2")
+
+
+def test_a_shadow_that_fails_takes_no_user_with_it():
+    assert advance(begun("shadow"), PLAN, BAD, START).stage is Stage.ROLLED_BACK
+
+
+@pytest.mark.parametrize("stage", [Stage.SHADOW, Stage.CANARY, Stage.LIVE])
+@pytest.mark.parametrize("paused", [False, True])
+def test_evidence_rolls_back_at_once_in_every_stage_with_its_reason(stage: Stage, paused: bool):
+    state = advance(at(stage, paused=paused), PLAN, BAD, START)
+    assert (state.stage, state.reasons) == (Stage.ROLLED_BACK, ("error_rate fail",))
+    routing = routing_of(state, PLAN, 9)
+    assert routing is not None
+    assert (routing.weights, routing.candidate) == ({"1": 1.0}, None)
+
+
+@pytest.mark.parametrize("stage", [Stage.SHADOW, Stage.CANARY])
+@pytest.mark.parametrize(
+    "findings", [FEW, [], service(Verdict.WARN), GOOD[:1] + FEW[1:], [finding("performance_drop", Verdict.PASS)]]
+)
+def test_without_enough_data_it_neither_goes_on_nor_back(stage: Stage, findings: list[Finding]):
+    state = at(stage)
+    assert advance(state, PLAN, findings, START + 2 * HOUR) is state
+
+
+def test_no_traffic_for_long_reminds_the_owner_once():
+    state = at(Stage.CANARY)
+    assert advance(state, PLAN, FEW, START + (REMIND_HOLDS - 1) * HOUR) is state
+    told = advance(state, PLAN, FEW, START + REMIND_HOLDS * HOUR)
+    assert "reminded" in told.reasons[0]
+    assert told.stage is Stage.CANARY
+    assert advance(told, PLAN, FEW, START + 10 * REMIND_HOLDS * HOUR) is told
+
+
+def test_it_holds_for_its_time_and_a_clock_that_went_back_waits():
+    state = at(Stage.CANARY)
+    assert advance(state, PLAN, GOOD, START + HOUR - timedelta(seconds=1)) is state
+    assert advance(state, PLAN, GOOD, START - 100 * HOUR) is state
+    assert advance(state, PLAN, GOOD, START + HOUR).step == 1
+
+
+def test_late_labels_do_not_keep_a_version_from_going_on_and_bad_ones_take_it_back():
+    waiting = [*GOOD, finding("performance_drop", Verdict.NO_DATA)]
+    assert advance(at(Stage.CANARY), PLAN, waiting, START + HOUR).step == 1
+    worse = [*GOOD, finding("performance_drop", Verdict.FAIL)]
+    assert advance(at(Stage.LIVE), PLAN, worse, START + 1_000 * HOUR).stage is Stage.ROLLED_BACK
+
+
+def test_the_first_version_answers_everybody_and_has_nowhere_to_go_back_to():
+    state = begun(baseline=None)
+    assert state.stage is Stage.LIVE
+    routing = routing_of(state, PLAN, 1)
+    assert routing is not None
+    assert routing.weights == {"2": 1.0}
+    told = advance(state, PLAN, BAD, START)
+    assert told.stage is Stage.LIVE
+    assert "a person has to decide" in told.reasons[0]
+    assert advance(told, PLAN, BAD, START + HOUR) is told
+    with pytest.raises(ConfigError, match="deploy another one"):
+        roll_back(told, START, "r")
+
+
+def test_two_bad_versions_in_a_row_are_no_loop():
+    state = at(Stage.LIVE, blocked=("1",))
+    told = advance(state, PLAN, BAD, START)
+    assert told.stage is Stage.LIVE
+    assert "version 1 was rolled back itself" in told.reasons[0]
+    routing = routing_of(told, PLAN, 1)
+    assert routing is not None
+    assert routing.previous is None
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"baseline": "2"}, "is live already"),
+        ({"blocked": ("2",)}, "was rolled back before"),
+        ({"strategy": "shadow", "baseline": None}, "nothing|no live version"),
+    ],
+)
+def test_a_rollout_that_cannot_be_is_refused(values: dict[str, Any], problem: str):
+    with pytest.raises(ConfigError, match=problem):
+        begun(**values)
+
+
+def test_what_needs_approval_waits_for_it():
+    state = begun(needs_approval=True)
+    assert state.stage is Stage.AWAITING_APPROVAL
+    assert advance(state, PLAN, GOOD, START + 1_000 * HOUR) is state
+    assert advance(state, PLAN, BAD, START) is state
+    routing = routing_of(state, PLAN, 1)
+    assert routing is not None
+    assert routing.weights == {"1": 1.0}
+    assert routing_of(begun(baseline=None, needs_approval=True), PLAN, 1) is None
+    assert approve(state, START + HOUR, "Mina said so").stage is Stage.SHADOW
+    assert roll_back(state, START, "no longer wanted").stage is Stage.WITHDRAWN
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_each_action_is_taken_where_it_makes_sense_and_refused_elsewhere(stage: Stage):
+    state = at(stage)
+    for action, allowed in (
+        (lambda: roll_back(state, START, "r"), OPEN),
+        (lambda: promote(state, START, "r"), {Stage.SHADOW, Stage.CANARY}),
+        (lambda: pause(state, "r"), {Stage.SHADOW, Stage.CANARY}),
+        (lambda: approve(state, START, "r"), {Stage.AWAITING_APPROVAL}),
+        (lambda: supersede(state, START, "3"), {Stage.LIVE}),
+    ):
+        if stage in allowed:
+            assert action().reasons
+        else:
+            with pytest.raises(ConfigError, match="accepted: one that is"):
+                action()
+    with pytest.raises(ConfigError, match="is not paused"):
+        resume(state, START, "r")
+
+
+def test_a_paused_rollout_goes_on_only_when_resumed_and_holds_anew():
+    paused = pause(at(Stage.CANARY), "a question")
+    assert advance(paused, PLAN, GOOD, START + 100 * HOUR) is paused
+    resumed = resume(paused, START + 100 * HOUR, "answered")
+    assert advance(resumed, PLAN, GOOD, START + 100 * HOUR) is resumed
+    assert advance(resumed, PLAN, GOOD, START + 101 * HOUR).step == 1
+
+
+def test_a_state_survives_json():
+    state = at(Stage.CANARY, 1, blocked=("0",), reasons=("a", "b"), paused=True)
+    assert RolloutState.from_dict(state.to_dict()) == state
+
+
+# The judge
+
+
+def verdicts(candidate: Counts, baseline: Counts | None = None) -> dict[str, Verdict]:
+    return {one.measure: one.verdict for one in judge(PLAN, candidate, baseline)}
+
+
+SAME = Counts(requests=2_000, errors=10, slow=20, labelled=1_000, right=700)
+
+
+def test_equal_versions_pass():
+    assert set(verdicts(SAME, SAME).values()) == {Verdict.PASS}
+
+
+@pytest.mark.parametrize(
+    ("change", "measure"),
+    [
+        ({"errors": 400}, "error_rate"),
+        ({"errors": 100}, "error_ratio"),
+        ({"slow": 400}, "slow_share"),
+        ({"right": 300}, "performance_drop"),
+    ],
+)
+def test_each_bound_condemns_what_is_far_beyond_it(change: dict[str, int], measure: str):
+    assert verdicts(replace(SAME, **change), SAME)[measure] is Verdict.FAIL
+
+
+@pytest.mark.parametrize(
+    ("change", "measure"),
+    [
+        ({"errors": 205}, "error_rate"),
+        ({"errors": 14}, "error_ratio"),
+        ({"slow": 103}, "slow_share"),
+        ({"right": 555}, "performance_drop"),
+    ],
+)
+def test_just_beyond_a_bound_warns(change: dict[str, int], measure: str):
+    assert verdicts(replace(SAME, **change), SAME)[measure] is Verdict.WARN
+
+
+@pytest.mark.parametrize("requests", [0, 1, 99])
+def test_a_few_bad_answers_are_no_evidence_and_a_few_good_ones_no_pass(requests: int):
+    found = verdicts(Counts(requests, min(1, requests), min(1, requests)), SAME)
+    assert set(found.values()) == {Verdict.NO_DATA}
+
+
+def test_no_answer_at_all_is_evidence_soon():
+    assert verdicts(Counts(requests=20, errors=20), SAME)["error_rate"] is Verdict.FAIL
+
+
+def test_one_error_against_none_is_no_reason_to_roll_back():
+    assert verdicts(Counts(200, 1), Counts(2_000))["error_ratio"] is not Verdict.FAIL
+    assert verdicts(Counts(200), Counts(2_000))["error_ratio"] is Verdict.PASS
+
+
+def test_without_a_baseline_only_the_bounds_themselves_are_judged():
+    assert set(verdicts(SAME)) == {"error_rate", "slow_share"}
+    assert verdicts(SAME, Counts())["performance_drop"] is Verdict.NO_DATA
+
+
+def test_agreement_of_a_shadow_is_told_and_decides_nothing():
+    found = verdicts(replace(SAME, compared=100, agreed=3), SAME)
+    assert found["shadow_agreement"] is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [{"requests": 1, "errors": 2}, {"requests": -1}, {"labelled": 1, "right": 2}, {"compared": 0, "agreed": 1}],
+)
+def test_counts_that_cannot_be_are_refused(counts: dict[str, int]):
+    with pytest.raises(ValueError, match="accepted"):
+        Counts(**counts)
+
+
+def test_equal_versions_are_rolled_back_no_oftener_than_declared():
+    rng = np.random.default_rng(0)
+    rollouts, ticks, rolled_back = 300, 40, 0
+    for _ in range(rollouts):
+        totals = np.zeros((2, 4), dtype=int)
+        for _ in range(ticks):
+            rows = np.array([50, 450])
+            labelled = rows // 5
+            step = [rows, rng.binomial(rows, 0.09), rng.binomial(rows, 0.05), rng.binomial(labelled, 0.7)]
+            totals = totals + np.array(step).T
+            mine, its = (Counts(int(n), int(e), int(s), int(n) // 5, int(r)) for n, e, s, r in totals)
+            if any(one.verdict is Verdict.FAIL for one in judge(PLAN, mine, its)):
+                rolled_back += 1
+                break
+    assert rolled_back / rollouts <= ALPHA + 3 * (ALPHA * (1 - ALPHA) / rollouts) ** 0.5
+
+
+# Any order of events
+
+
+class Rollouts(RuleBasedStateMachine):
+    """A rollout under whatever happens to it."""
+
+    @initialize(
+        strategy=st.sampled_from(["canary", "blue_green", "shadow"]),
+        needs=st.booleans(),
+        blocked=st.sampled_from([(), ("1",)]),
+    )
+    def begin(self, strategy: Any, needs: bool, blocked: tuple[str, ...]) -> None:
+        self.now = START
+        self.state = propose("r", "m", "2", "1", strategy, START, needs_approval=needs, blocked=blocked)
+        self.by_person = False
+        self.good_looks = 0
+
+    @rule(hours=st.integers(0, 30), findings=st.sampled_from([GOOD, FEW, BAD, service(Verdict.WARN), []]))
+    def tick(self, hours: int, findings: list[Finding]) -> None:
+        self.now += timedelta(hours=hours)
+        before = self.state
+        self.state = advance(before, PLAN, findings, self.now)
+        if before.stage in OVER or before.stage is Stage.AWAITING_APPROVAL:
+            assert self.state is before
+        elif findings is BAD:
+            assert self.state.stage is (Stage.ROLLED_BACK if not before.blocked else before.stage)
+        elif findings is not GOOD or before.paused:
+            assert (self.state.stage, self.state.step) == (before.stage, before.step)
+        self.good_looks += self.state.stage is not before.stage or self.state.step != before.step
+
+    @precondition(lambda self: self.state.stage is Stage.AWAITING_APPROVAL)
+    @rule()
+    def approved(self) -> None:
+        self.state = approve(self.state, self.now, "yes")
+
+    @precondition(lambda self: self.state.stage in (Stage.SHADOW, Stage.CANARY))
+    @rule()
+    def promoted(self) -> None:
+        self.state, self.by_person = promote(self.state, self.now, "now"), True
+
+    @precondition(lambda self: self.state.stage in (Stage.SHADOW, Stage.CANARY) and not self.state.paused)
+    @rule()
+    def paused(self) -> None:
+        self.state = pause(self.state, "wait")
+
+    @precondition(lambda self: self.state.paused)
+    @rule()
+    def resumed(self) -> None:
+        self.state = resume(self.state, self.now, "go on")
+
+    @precondition(lambda self: self.state.stage in OPEN and not self.state.blocked)
+    @rule()
+    def aborted(self) -> None:
+        waiting = self.state.stage is Stage.AWAITING_APPROVAL
+        self.state = roll_back(self.state, self.now, "abort")
+        assert self.state.stage is (Stage.WITHDRAWN if waiting else Stage.ROLLED_BACK)
+
+    @invariant()
+    def everybody_is_answered(self) -> None:
+        if not hasattr(self, "state"):
+            return
+        routing = routing_of(self.state, PLAN, 1)
+        assert routing is not None
+        assert sum(routing.weights.values()) == pytest.approx(1)
+        if self.state.stage in (Stage.AWAITING_APPROVAL, Stage.SHADOW, Stage.ROLLED_BACK, Stage.WITHDRAWN):
+            assert routing.weights == {"1": 1.0}
+
+    @invariant()
+    def nobody_is_live_without_having_passed_its_stages(self) -> None:
+        if hasattr(self, "state") and self.state.stage is Stage.LIVE and not self.by_person:
+            assert self.state.strategy != "shadow"
+            assert self.good_looks >= (1 if self.state.strategy == "blue_green" else 3)
+
+
+TestRollouts = Rollouts.TestCase
+TestRollouts.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
