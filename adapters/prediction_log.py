@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import fcntl
+import math
 import os
 import struct
 import threading
@@ -129,7 +130,8 @@ class Entry:
     record
         The record.
     confirmed
-        Whether it was acknowledged for certain; False where a process was killed between writing and answering.
+        Whether it was acknowledged for certain. False where a process was killed between writing and answering, and
+        for the newest records of a process that goes on, until its next groups say that their answers have left.
     """
 
     sequence: int
@@ -379,15 +381,16 @@ def read(folder: Path, after: int = 0) -> Iterator[Entry]:
                     yield Entry(sequence, _decoder.decode(raw), sure)
 
 
-def _unconfirmed(paths: Sequence[Path]) -> list[tuple[int, int]]:
-    """Ranges that a killed process left without an answer for certain."""
-    found: list[tuple[int, int]] = []
+def _unconfirmed(paths: Sequence[Path]) -> list[tuple[int, float]]:
+    """Ranges without an answer for certain: what killed processes left, and the tail that no later group speaks of."""
+    found: list[tuple[int, float]] = []
+    through = 0
     for place, path in enumerate(paths):
         for group in _groups(path, path.read_bytes(), torn_tail=place + 1 == len(paths)):
             if group.kind == _UNCONFIRMED:
-                low, high = struct.unpack("<QQ", group.payload)
-                found.append((low, high))
-    return found
+                found.append(struct.unpack("<QQ", group.payload))
+            through = max(through, group.through)
+    return [*found, (through + 1, math.inf)]
 
 
 def _groups(path: Path, content: bytes, *, torn_tail: bool) -> Iterator[_Group]:
