@@ -363,3 +363,32 @@ async def test_an_older_routing_table_never_replaces_a_newer_one(place: Place):
     table = place.store.table("churn")
     assert table is not None
     assert table.routing == newer
+
+
+@pytest.mark.requirement("R5.1")
+async def test_prometheus_reads_latency_rows_errors_and_resources_by_version_and_role(opened: Opened, place: Place):
+    place.route(live="1", candidate="2", share=0.5)
+    async with opened() as (gateway, client):
+        rows = [{**ROW, "member": f"M{number}"} for number in range(40)]
+        for row in rows:
+            assert (await client.post(OWN, json={"rows": [row]})).status_code == 200
+        assert (await client.post(OWN, json={"rows": []})).status_code == 400
+        object.__setattr__(gateway.models.served["churn"].versions["2"], "backend", Failing(None))
+        failed = [(await client.post(OWN, json={"rows": [row]})).status_code for row in rows].count(500)
+        page = (await client.get("/metrics")).text
+    told = {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in page.splitlines() if line[0] != "#"}
+    live, candidate = ('{model="churn",role="live",version="1"}', '{model="churn",role="candidate",version="2"}')
+    assert told[f"prodecks_rows_total{live}"] + told[f"prodecks_rows_total{candidate}"] == 80 - failed
+    assert told[f"prodecks_errors_total{candidate}"] == failed > 0
+    assert told[f"prodecks_request_seconds_count{candidate}"] == told[f"prodecks_rows_total{candidate}"] + failed
+    edges = [
+        (float(key.split('le="')[1].split('"')[0]), value)
+        for key, value in told.items()
+        if key.startswith("prodecks_request_seconds_bucket") and 'version="1"' in key
+    ]
+    assert len(edges) > 20
+    assert [value for _, value in sorted(edges)] == sorted(value for _, value in edges)
+    assert told['prodecks_refused_total{status="400"}'] == 1
+    assert told["prodecks_memory_bytes"] > 10_000_000
+    assert told["prodecks_cpu_share"] >= 0
+    assert told["prodecks_in_flight"] == 1  # this very request for the page
