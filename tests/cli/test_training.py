@@ -19,7 +19,15 @@ def test_the_same_training_again_reuses_what_did_not_change_and_registers_nothin
     told = trained.second.json
     assert (told["state"], told["version"], told["created"]) == ("approved", "1", False)
     reused = {name for name, phase in told["phases"].items() if phase["reused"]}
-    assert reused == {"validate_data", "split_data", "check_drift", "tune_model", "fit_model", "evaluate_model"}
+    assert reused == {
+        "validate_data",
+        "split_data",
+        "check_drift",
+        "tune_model",
+        "fit_model",
+        "make_twin",
+        "evaluate_model",
+    }
     assert 0.7 < told["metrics"]["roc_auc"] < 1.0
 
 
@@ -28,5 +36,5 @@ def test_nothing_is_split_or_trained_before_the_data_was_found_sound(trained):
 
     run = Client().list_pipeline_runs(sort_by="asc:created", hydrate=True).items[0]
     assert "require_quality" in run.steps["split_data"].spec.upstream_steps
-    for later in ("check_drift", "tune_model", "fit_model", "evaluate_model"):
+    for later in ("check_drift", "tune_model", "fit_model", "make_twin", "evaluate_model"):
         assert "split_data" in run.steps[later].spec.upstream_steps
