@@ -7,6 +7,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
+
+from adapters.saved_model import tensorflow
 
 OPSET = 18
 MOST_SECONDS = 600
@@ -55,4 +58,27 @@ def export_twin(folder: Path) -> bytes:
         if done.returncode != 0 or not made.is_file():
             told = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
             raise NoTwinError(f"tf2onnx: {told[-1].strip()[:500]}")
-        return made.read_bytes()
+        return _with_feature_names(made.read_bytes(), _tensor_names(folder))
+
+
+def _tensor_names(folder: Path) -> dict[str, str]:
+    """Feature: what TensorFlow calls its tensor, which is not the feature's own name where that has capitals."""
+    loaded = tensorflow().saved_model.load(str(folder))
+    inputs = loaded.signatures["serving_default"].structured_input_signature[1]
+    return {feature: spec.name for feature, spec in inputs.items()}
+
+
+def _with_feature_names(content: bytes, tensors: dict[str, str]) -> bytes:
+    import onnx
+
+    model: Any = onnx.load_model_from_string(content)
+    features = {tensor: feature for feature, tensor in tensors.items() if tensor != feature}
+    taken = {name for node in model.graph.node for name in node.output} | {one.name for one in model.graph.initializer}
+    clash = sorted(taken & set(features.values()))
+    if clash:
+        raise NoTwinError(f"a feature has the name of something inside the model: {', '.join(clash)[:500]}")
+    for one in model.graph.input:
+        one.name = features.get(one.name, one.name)
+    for node in model.graph.node:
+        node.input[:] = [features.get(name, name) for name in node.input]
+    return bytes(model.SerializeToString())

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
 from onnx import TensorProto, helper
 
 from adapters.fitting import export, fit
 from adapters.onnx_model import OnnxModel, refuse_hostile
-from adapters.saved_model import score
+from adapters.saved_model import score, tensorflow
 from adapters.twin_export import NoTwinError, export_twin
 from lifecycle.errors import ConfigError
 from lifecycle.findings import Verdict, worst
@@ -43,6 +44,30 @@ def test_the_twin_scores_as_the_model(folder: Path, content: bytes, frame):
 
 def test_inputs_are_the_features_by_kind(content: bytes):
     assert OnnxModel(content).inputs == {"x": True, "kind": False}
+
+
+def saved(folder: Path, *names: str) -> Path:
+    """A SavedModel that adds up its features."""
+    tf = tensorflow()
+    module = tf.Module()
+
+    def serve(**raw):
+        score = tf.sigmoid(tf.add_n([raw[name] * (place + 1) for place, name in enumerate(names)]))
+        return {"score": score, "decision": tf.cast(score >= 0.5, tf.int64)}
+
+    module.serve = tf.function(serve)
+    signature = {name: tf.TensorSpec([None], tf.float64, name=name) for name in names}
+    tf.saved_model.save(module, str(folder), signatures=module.serve.get_concrete_function(**signature))
+    return folder
+
+
+def test_features_keep_their_names_with_capitals(tmp_path: Path):
+    folder = saved(tmp_path / "m", "AGEP", "years_of_Schooling", "x")
+    twin = OnnxModel(export_twin(folder))
+    assert set(twin.inputs) == {"AGEP", "years_of_Schooling", "x"}
+    frame = pd.DataFrame({"AGEP": [0.1, 0.2], "years_of_Schooling": [-0.3, 0.4], "x": [1.0, -1.0]})
+    columns = {name: frame[name].to_numpy() for name in frame}
+    assert twin.score(columns) == pytest.approx(score(folder, frame))
 
 
 def test_a_folder_without_a_model_has_no_twin_and_says_why(tmp_path: Path):
