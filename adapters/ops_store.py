@@ -182,7 +182,7 @@ class OpsStore:
         ConfigError
             No such run.
         """
-        with self._writing() as connection:
+        with self.writing() as connection:
             run = _run(connection, run_id, lock=True)
             _refuse_abandoned(run)
             if run.state is not RunState.RUNNING:
@@ -201,13 +201,13 @@ class OpsStore:
         ConfigError
             No such run, or it has finished.
         """
-        with self._writing() as connection:
+        with self.writing() as connection:
             run = _live_run(connection, run_id)
             added = plain(dict(facts))
             merged = run.facts | added
             if merged != run.facts:
                 connection.execute(sa.update(runs).where(runs.c.id == run_id).values(facts=merged))
-                _audit(connection, now, _acting(run_id), "run facts set", run_id, run.model, added)
+                write_audit(connection, now, _acting(run_id), "run facts set", run_id, run.model, added)
         return self.run(run_id)
 
     def finish_run(self, run_id: str, state: RunState | str, detail: str, now: datetime) -> RunRecord:
@@ -224,21 +224,21 @@ class OpsStore:
         if end not in _FINISHED:
             accepted = ", ".join(sorted(state.value for state in _FINISHED))
             raise ConfigError(f"a run does not finish as {end.value!r}; accepted: {accepted}")
-        with self._writing() as connection:
+        with self.writing() as connection:
             run = _run(connection, run_id, lock=True)
             _refuse_abandoned(run)
             if run.state is RunState.RUNNING:
                 connection.execute(
                     sa.update(runs).where(runs.c.id == run_id).values(state=end.value, detail=detail, finished_at=now)
                 )
-                _audit(connection, now, _acting(run_id), f"run {end.value}", run_id, run.model, {"detail": detail})
+                write_audit(connection, now, _acting(run_id), f"run {end.value}", run_id, run.model, {"detail": detail})
             elif run.state is not end:
                 raise ConfigError(f"run {run_id} already ended as {run.state.value}; accepted: no second ending")
         return self.run(run_id)
 
     def run(self, run_id: str) -> RunRecord:
         """One run; ConfigError when there is none of that name."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return _run(connection, run_id)
 
     def runs(self, model: str | None = None, limit: int = 20) -> list[RunRecord]:
@@ -246,7 +246,7 @@ class OpsStore:
         query = _RUNS.order_by(runs.c.started_at.desc(), runs.c.trigger_id.desc()).limit(limit)
         if model is not None:
             query = query.where(runs.c.model == model)
-        with self._reading() as connection:
+        with self.reading() as connection:
             return [_run_record(row) for row in connection.execute(query)]
 
     # Findings
@@ -277,7 +277,7 @@ class OpsStore:
             for position, finding in enumerate(found)
         ]
         mine = sa.and_(findings.c.run_id == run_id, findings.c.phase == phase)
-        with self._writing() as connection:
+        with self.writing() as connection:
             run = _live_run(connection, run_id)
             if run.model != model:
                 raise ConfigError(f"findings of {model} in run {run_id}; accepted: its own model, {run.model}")
@@ -292,7 +292,7 @@ class OpsStore:
             if rows:
                 connection.execute(sa.insert(findings), [row | {"at": now} for row in rows])
             verdicts = {verdict.label: sum(f.verdict is verdict for f in found) for verdict in Verdict}
-            _audit(
+            write_audit(
                 connection,
                 now,
                 _acting(run_id),
@@ -310,7 +310,7 @@ class OpsStore:
         for column, value in ((findings.c.run_id, run_id), (findings.c.model, model), (findings.c.phase, phase)):
             if value is not None:
                 query = query.where(column == value)
-        with self._reading() as connection:
+        with self.reading() as connection:
             return [_finding_record(row._asdict()) for row in connection.execute(query)]
 
     # Versions
@@ -340,7 +340,7 @@ class OpsStore:
             model, str(version), run_id, snapshot, config_hash, decided, tuple(map(redacted, reasons)), now
         )
         same = sa.and_(versions.c.model == model, versions.c.version == wanted.version)
-        with self._writing() as connection:
+        with self.writing() as connection:
             run = _live_run(connection, run_id)
             if run.model != model:
                 raise ConfigError(f"version of {model} from run {run_id}; accepted: its own model, {run.model}")
@@ -365,7 +365,7 @@ class OpsStore:
                     at=now,
                 )
             )
-            _audit(
+            write_audit(
                 connection,
                 now,
                 _acting(run_id),
@@ -391,7 +391,7 @@ class OpsStore:
         decided = _known(VersionState, state, "version state")
         told = list(map(redacted, reasons))
         same = sa.and_(versions.c.model == model, versions.c.version == str(version))
-        with self._writing() as connection:
+        with self.writing() as connection:
             _live_run(connection, run_id)
             row = connection.execute(sa.select(versions).where(same)).one_or_none()
             if row is None:
@@ -400,7 +400,7 @@ class OpsStore:
             if (known.state, list(known.reasons)) == (decided, told):
                 return
             connection.execute(sa.update(versions).where(same).values(state=decided.value, reasons=told, at=now))
-            _audit(
+            write_audit(
                 connection,
                 now,
                 _acting(run_id),
@@ -413,7 +413,7 @@ class OpsStore:
     def versions(self, model: str) -> list[VersionRecord]:
         """Versions of a model, newest first."""
         query = sa.select(versions).where(versions.c.model == model).order_by(versions.c.id.desc())
-        with self._reading() as connection:
+        with self.reading() as connection:
             return [_version_record(row) for row in connection.execute(query)]
 
     # Aliases
@@ -448,7 +448,7 @@ class OpsStore:
         """
         if not actor.strip() or not reason.strip():
             raise ConfigError(f"actor {actor!r}, reason {reason!r}; accepted: both given, not blank")
-        with self._writing() as connection:
+        with self.writing() as connection:
             # PostgreSQL lets writers side by side: the rows of the model's versions stand for the whole record.
             known = set(
                 connection.execute(
@@ -458,28 +458,17 @@ class OpsStore:
                     .with_for_update()
                 ).scalars()
             )
-            before = _aliases(connection, model)
-            changes = {alias: version for alias, version in decide(before).items() if before.get(alias) != version}
-            for alias, version in changes.items():
+            before = aliases_of(connection, model)
+            for alias, version in decide(before).items():
                 if version is not None and version not in known:
                     raise ConfigError(f"{model} has no version {version!r} on record; accepted: a registered one")
-                row = {"model": model, "alias": alias.value, "version": version}
-                connection.execute(sa.insert(aliases).values(**row, actor=actor, reason=reason, at=now))
-                _audit(
-                    connection,
-                    now,
-                    actor,
-                    f"alias {alias.value}",
-                    f"{model} {version or 'nobody'}",
-                    model,
-                    {"before": before.get(alias), "version": version, "reason": reason},
-                )
-            return _aliases(connection, model)
+                assign_alias(connection, model, alias, version, before.get(alias), actor, reason, now)
+            return aliases_of(connection, model)
 
     def aliases(self, model: str) -> dict[Alias, str]:
         """Version of each part that is taken."""
-        with self._reading() as connection:
-            return _aliases(connection, model)
+        with self.reading() as connection:
+            return aliases_of(connection, model)
 
     # Overrides
 
@@ -502,10 +491,10 @@ class OpsStore:
             "granted_at": now,
             "until": until,
         }
-        with self._writing() as connection:
+        with self.writing() as connection:
             inserted = connection.execute(sa.insert(overrides).values(row)).inserted_primary_key
             assert inserted is not None
-            _audit(
+            write_audit(
                 connection,
                 now,
                 person,
@@ -519,7 +508,7 @@ class OpsStore:
     def overrides(self, model: str) -> list[OverrideRecord]:
         """Every override that was ever granted for a model, newest first."""
         query = sa.select(overrides).where(overrides.c.model == model).order_by(overrides.c.id.desc())
-        with self._reading() as connection:
+        with self.reading() as connection:
             return [_override_record(row) for row in connection.execute(query)]
 
     def overrides_in_force(self, model: str, now: datetime) -> list[OverrideRecord]:
@@ -533,7 +522,7 @@ class OpsStore:
         query = sa.select(audit).order_by(audit.c.id.desc()).limit(limit)
         if model is not None:
             query = query.where(audit.c.model == model)
-        with self._reading() as connection:
+        with self.reading() as connection:
             return [
                 AuditRecord(row.id, row.at, row.actor, row.action, row.subject, row.model, row.detail)
                 for row in connection.execute(query)
@@ -542,14 +531,14 @@ class OpsStore:
     # How it is done
 
     def _insert_run(self, row: dict[str, Any], trigger: dict[str, Any]) -> None:
-        with self._writing() as connection:
+        with self.writing() as connection:
             self._clear_the_way(connection, row["pipeline"], row["model"], row["id"], row["started_at"])
             inserted = connection.execute(sa.insert(triggers).values(trigger)).inserted_primary_key
             assert inserted is not None
             connection.execute(sa.insert(runs).values(row | {"trigger_id": inserted[0]}))
             detail = {key: row[key] for key in ("pipeline", "stack", "as_of")}
             detail |= {"trigger": trigger["kind"], "reason": trigger["reason"], "owner": shown(row["owner"])}
-            _audit(
+            write_audit(
                 connection, row["started_at"], trigger["requested_by"], "run started", row["id"], row["model"], detail
             )
 
@@ -578,7 +567,7 @@ class OpsStore:
             .where(runs.c.id == run.run_id)
             .values(state=RunState.ABANDONED.value, detail=why, finished_at=now)
         )
-        _audit(
+        write_audit(
             connection,
             now,
             _acting(successor),
@@ -589,12 +578,14 @@ class OpsStore:
         )
 
     @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
+    def reading(self) -> Iterator[sa.Connection]:
+        """A connection for reading; UnavailableError when the database does not answer."""
         with self._answering(), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
+    def writing(self) -> Iterator[sa.Connection]:
+        """A transaction that writes, committed at its end; UnavailableError when the database does not take it."""
         with (
             self._answering(),
             self._engine.connect().execution_options(ops_store_writes=True) as connection,
@@ -651,7 +642,7 @@ class OpsStore:
 
     def _is_current(self) -> bool:
         """Whether the schema is the code's; ConfigError when it is not one we can migrate."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return self._revision(connection) == _head()
 
     def _revision(self, connection: sa.Connection) -> str | None:
@@ -684,7 +675,7 @@ class OpsStore:
         logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
         if self._engine.dialect.name == "sqlite":
             self._switch_to_wal()
-        with _migrating, self._writing() as connection:
+        with _migrating, self.writing() as connection:
             if self._engine.dialect.name == "postgresql":
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
             if self._revision(connection) == _head():  # somebody was quicker
@@ -705,7 +696,7 @@ class OpsStore:
 
     def _check_writable(self) -> None:
         """Find out at the start, not after an hour's training."""
-        with self._writing() as connection:  # SQLite takes the write lock here, or refuses
+        with self.writing() as connection:  # SQLite takes the write lock here, or refuses
             if (
                 self._engine.dialect.name == "postgresql"
                 and connection.execute(sa.text("SHOW transaction_read_only")).scalar_one() == "on"
@@ -785,7 +776,7 @@ def _head() -> str:
     return max(path.stem.split("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
-def _audit(
+def write_audit(
     connection: sa.Connection,
     now: datetime,
     actor: str,
@@ -794,9 +785,29 @@ def _audit(
     model: str | None,
     detail: Mapping[str, Any],
 ) -> None:
+    """Add to the audit trail, in the transaction of the change it tells of."""
     connection.execute(
         sa.insert(audit).values(at=now, actor=actor, action=action, subject=subject, model=model, detail=dict(detail))
     )
+
+
+def assign_alias(
+    connection: sa.Connection,
+    model: str,
+    alias: Alias,
+    version: str | None,
+    before: str | None,
+    actor: str,
+    reason: str,
+    now: datetime,
+) -> None:
+    """Give a version a part, on record, in the transaction of what it follows from; nothing when it has it already."""
+    if version == before:
+        return
+    row = {"model": model, "alias": alias.value, "version": version}
+    connection.execute(sa.insert(aliases).values(**row, actor=actor, reason=reason, at=now))
+    detail = {"before": before, "version": version, "reason": reason}
+    write_audit(connection, now, actor, f"alias {alias.value}", f"{model} {version or 'nobody'}", model, detail)
 
 
 def _acting(run_id: str) -> str:
@@ -913,7 +924,8 @@ def _without_time(record: VersionRecord) -> tuple[object, ...]:
     return (record.run_id, record.snapshot, record.config_hash, record.state, record.reasons)
 
 
-def _aliases(connection: sa.Connection, model: str) -> dict[Alias, str]:
+def aliases_of(connection: sa.Connection, model: str) -> dict[Alias, str]:
+    """Version of each part that is taken."""
     newest = sa.select(sa.func.max(aliases.c.id)).where(aliases.c.model == model).group_by(aliases.c.alias)
     rows = connection.execute(sa.select(aliases.c.alias, aliases.c.version).where(aliases.c.id.in_(newest)))
     return {Alias(row.alias): row.version for row in rows if row.version is not None}

@@ -13,6 +13,7 @@ from typing_extensions import override
 from lifecycle.aliases import Alias
 from lifecycle.records import RunState, TriggerKind, VersionState
 from lifecycle.redaction import plain, redacted
+from lifecycle.rollout import Stage
 
 
 class UtcDateTime(sa.TypeDecorator[datetime]):
@@ -170,6 +171,26 @@ approvals = sa.Table(
     sa.Column("reason", FreeText, nullable=False),
     sa.Column("at", UtcDateTime, nullable=False),
     sa.ForeignKeyConstraint(["model", "version"], ["versions.model", "versions.version"]),
+)
+
+rollout_changes = sa.Table(
+    "rollout_changes",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),  # of the model's routing table, from 1
+    sa.Column("rollout_id", sa.Text, nullable=False),
+    sa.Column("candidate", sa.Text, nullable=False),
+    sa.Column("stage", sa.Text, nullable=False),
+    sa.Column("state", Details, nullable=False),
+    sa.Column("weights", Details, nullable=False),  # version: share of traffic
+    sa.Column("requested_by", FreeText, nullable=False),
+    sa.Column("actor", FreeText, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.ForeignKeyConstraint(["model", "candidate"], ["versions.model", "versions.version"]),
+    # Of two who change a rollout from the same state, the second finds its generation taken.
+    sa.UniqueConstraint("model", "generation"),
+    _one_of("stage", Stage),
 )
 
 aliases = sa.Table(

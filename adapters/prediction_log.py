@@ -381,6 +381,48 @@ def read(folder: Path, after: int = 0) -> Iterator[Entry]:
                     yield Entry(sequence, _decoder.decode(raw), sure)
 
 
+class Follower:
+    """Reads a log as it grows, each record once, without reading again what was read.
+
+    Parameters
+    ----------
+    folder
+        The log's; it need not exist yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._segment: Path | None = None
+        self._offset = 0
+
+    def new(self) -> Iterator[Record]:
+        """Records that came since the last call.
+
+        Raises
+        ------
+        ConfigError
+            A damaged group: file and offset.
+        """
+        paths = segments(self._folder)
+        if self._segment is not None:
+            # A segment that was compacted away was read, or holds what the archive holds now.
+            paths = [path for path in paths if path.name >= self._segment.name]
+        for place, path in enumerate(paths):
+            start = self._offset if path == self._segment else 0
+            with path.open("rb") as file:
+                file.seek(start)
+                content = file.read()
+            if start:
+                content = MAGIC + content
+            read_to = start
+            for group in _groups(path, content, torn_tail=place + 1 == len(paths)):
+                read_to = start + group.end - (len(MAGIC) if start else 0)
+                if group.kind == _RECORDS:
+                    for raw in _split(path, group):
+                        yield _decoder.decode(raw)
+            self._segment, self._offset = path, read_to
+
+
 def _unconfirmed(paths: Sequence[Path]) -> list[tuple[int, float]]:
     """Ranges without an answer for certain: what killed processes left, and the tail that no later group speaks of."""
     found: list[tuple[int, float]] = []

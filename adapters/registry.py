@@ -184,6 +184,12 @@ class Registry:
                 elif version is not None and held.get(alias) != version:
                     client.set_registered_model_alias(model, alias, version)
 
+    def aliases(self, model: str) -> dict[str, str]:
+        """Version of each alias of a model."""
+        with self._errors("read the aliases"):
+            held = self._client().get_registered_model(model).aliases
+            return {alias: str(version) for alias, version in held.items()}
+
     def tags(self, model: str, version: str) -> dict[str, str]:
         """Return the tags of a version; ConfigError when there is no such version."""
         from mlflow.exceptions import MlflowException

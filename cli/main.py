@@ -11,7 +11,7 @@ import typer
 
 from lifecycle.errors import ConfigError, ProDecksError
 
-PIPELINES = ("train",)
+PIPELINES = ("train", "deploy")
 INTERRUPTED = 130
 CUT_SHORT = "interrupted; run the same command to go on where it stopped"
 
@@ -23,17 +23,22 @@ app = typer.Typer(
     help="Machine-learning models in production, from one file each.",
 )
 models = typer.Typer(
-    help="List the models; [bold]check[/bold] validates their files, [bold]versions[/bold] and [bold]promote[/bold] are about what was registered.",
+    help="List the models; [bold]check[/bold] validates their files, [bold]versions[/bold] shows what was registered.",
     invoke_without_command=True,
 )
 stacks = typer.Typer(help="Where pipelines run: list, show, apply.", no_args_is_help=True)
 runs = typer.Typer(help="What ran, and how it ended; [bold]show[/bold] tells one run.", invoke_without_command=True)
+rollout = typer.Typer(
+    help="A version's way to its users: status, history, approve, refuse, pause, resume, promote, rollback.",
+    no_args_is_help=True,
+)
 keys = typer.Typer(help="API keys of the gateway: add, list, remove.", no_args_is_help=True)
 override = typer.Typer(help="Let a failed gate pass, on record: who, why, until when.", no_args_is_help=True)
 app.add_typer(models, name="models")
 app.add_typer(stacks, name="stacks")
 app.add_typer(runs, name="runs")
 app.add_typer(override, name="override")
+app.add_typer(rollout, name="rollout")
 app.add_typer(keys, name="keys")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts.")]
@@ -55,6 +60,12 @@ def root(
     ] = None,
     reason: Annotated[str, typer.Option("--reason", help="Why it is run by hand; kept on record.")] = "",
     by: Annotated[str, typer.Option("--by", help="Who asks; default: the user of this machine.")] = "",
+    version: Annotated[
+        str | None, typer.Option("--version", help="Version to deploy; default: the newest approved one.")
+    ] = None,
+    strategy: Annotated[
+        str | None, typer.Option("--strategy", help="canary, blue_green or shadow; default: the model file's.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a pipeline: [bold]python run.py --pipeline train[/bold] trains the default model on the shipped data."""
@@ -69,6 +80,15 @@ def root(
 
     if pipeline not in PIPELINES:
         raise ConfigError(f"unknown pipeline {pipeline!r}; {nearest(pipeline, list(PIPELINES))}")
+    if pipeline == "deploy":
+        from cli.deployment import DeployRequest, run_deployment
+
+        chosen = DeployRequest(
+            (model or ["flight_delay"])[0], stack, version, strategy, reason or "run by hand", by or _user()
+        )
+        raise typer.Exit(run_deployment(chosen, as_json=as_json))
+    if version is not None or strategy is not None:
+        raise ConfigError("--version and --strategy belong to --pipeline deploy; accepted: without them")
     from cli.training import TrainRequest, run_training
 
     request = TrainRequest(
@@ -106,20 +126,6 @@ def models_versions(model: str, stack: StackOption = "local", as_json: JsonOptio
     from cli.models import versions
 
     versions(model, stack, as_json=as_json)
-
-
-@models.command("promote")
-def models_promote(
-    model: str,
-    version: str,
-    reason: Annotated[str, typer.Option("--reason", help="Why; kept on record.")],
-    by: Annotated[str, typer.Option("--by", help="The person who answers for it.")],
-    stack: StackOption = "local",
-) -> None:
-    """Make an approved version the champion: what is served, and what later candidates have to stand up to."""
-    from cli.models import promote
-
-    promote(model, version, by, reason, stack)
 
 
 @app.command("new-model")
@@ -245,6 +251,102 @@ def serve(
     from cli.serve import serve as run
 
     raise typer.Exit(run(host, port, rate, burst, answer_unrecorded, fsync))
+
+
+@app.command("operate")
+def operate(
+    every: Annotated[float, typer.Option("--every", min=0.1, help="Seconds between two looks.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once and end, for a scheduler.")] = False,
+    gateway: Annotated[
+        str, typer.Option("--gateway", help="Where changes are read back; its key in PRODECKS_GATEWAY_KEY.")
+    ] = "http://127.0.0.1:8500",
+    stack: StackOption = "local",
+) -> None:
+    """Judge every rollout by what the prediction log says, move its traffic, and take it back when it is bad."""
+    from cli.operate import operate as run
+
+    raise typer.Exit(run(stack, every, once, gateway))
+
+
+@rollout.command("status")
+def rollout_status(model: str, stack: StackOption = "local", as_json: JsonOption = False) -> None:
+    """Show how a model's rollout stands."""
+    from cli.rollouts import status
+
+    status(model, stack, as_json=as_json)
+
+
+@rollout.command("history")
+def rollout_history(model: str, stack: StackOption = "local", as_json: JsonOption = False) -> None:
+    """Tell who moved a model's traffic, when, and why."""
+    from cli.rollouts import history
+
+    history(model, stack, None, as_json=as_json)
+
+
+ByOption = Annotated[str, typer.Option("--by", help="The person who answers for it.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept on record.")]
+
+
+@rollout.command("pause")
+def rollout_pause(model: str, reason: ReasonOption, by: ByOption, stack: StackOption = "local") -> None:
+    """Keep a rollout where it is; what condemns it still takes it back."""
+    from cli.rollouts import act
+
+    act("pause", model, by, reason, stack)
+
+
+@rollout.command("resume")
+def rollout_resume(model: str, reason: ReasonOption, by: ByOption, stack: StackOption = "local") -> None:
+    """Let a paused rollout go on."""
+    from cli.rollouts import act
+
+    act("resume", model, by, reason, stack)
+
+
+@rollout.command("promote")
+def rollout_promote(model: str, reason: ReasonOption, by: ByOption, stack: StackOption = "local") -> None:
+    """Give the version on trial all traffic now, on a person's word."""
+    from cli.rollouts import act
+
+    act("promote", model, by, reason, stack)
+
+
+@rollout.command("rollback")
+def rollout_rollback(model: str, reason: ReasonOption, by: ByOption, stack: StackOption = "local") -> None:
+    """Take the version back, live or on its way, on a person's word."""
+    from cli.rollouts import act
+
+    act("rollback", model, by, reason, stack)
+
+
+@rollout.command("approve")
+def rollout_approve(model: str, reason: ReasonOption, by: ByOption, stack: StackOption = "local") -> None:
+    """Agree to the deployment that waits; nobody agrees to their own."""
+    from cli.rollouts import say
+
+    say(model, by, reason, stack, approved=True)
+
+
+@rollout.command("refuse")
+def rollout_refuse(model: str, reason: ReasonOption, by: ByOption, stack: StackOption = "local") -> None:
+    """Refuse the deployment that waits."""
+    from cli.rollouts import say
+
+    say(model, by, reason, stack, approved=False)
+
+
+@app.command("history")
+def history(
+    model: str,
+    at: Annotated[str | None, typer.Option("--at", help="Moment, ISO 8601; default: all of it.")] = None,
+    stack: StackOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Tell which version served which share of traffic at a moment, who moved it and why."""
+    from cli.rollouts import history as show
+
+    show(model, stack, at, as_json=as_json)
 
 
 @keys.command("add")

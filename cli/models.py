@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from datetime import UTC, datetime
 
 from adapters.model_files import check_models, load_model, model_names, shown
 from adapters.services import models_folder
@@ -166,42 +165,3 @@ def versions(model: str, stack: str, *, as_json: bool) -> None:
         for one in found
     ]
     console().print(table(f"versions of {model}", columns, rows))
-
-
-def promote(model: str, version: str, person: str, reason: str, stack: str) -> None:
-    """Make an approved version the champion, on record first, then in the registry and in the gateway's store.
-
-    Raises
-    ------
-    ConfigError
-        Unknown model or version, a version that the gates did not approve, a critical model, nobody named, no reason.
-    """
-    from adapters.ops_store import OpsStore
-    from adapters.registry import Registry
-    from lifecycle.aliases import Alias, promotion
-
-    workspace = Workspace.open(stack)
-    spec = load_model(model, workspace.environment, models_folder())
-    ops = OpsStore.open(workspace.services.ops)
-    known = {record.version: record for record in ops.versions(model)}
-    if version not in known:
-        raise ConfigError(
-            f"{model} has no version {version!r}; accepted: {', '.join(known) or 'none yet, train first'}"
-        )
-    before = ops.aliases(model)
-    after = ops.assign_aliases(
-        model,
-        lambda current: promotion(known[version], current, spec.sensitivity),
-        actor=person,
-        reason=reason,
-        now=datetime.now(UTC),
-    )
-    # Also when nothing changed: a promotion that was cut short before the registry followed is completed.
-    Registry(workspace.services.registry).mirror_aliases(model, {alias.value: after.get(alias) for alias in Alias})
-    was = before.get(Alias.CHAMPION)
-    from cli.release import release
-
-    released = release(workspace, spec, after)
-    told = "was champion already" if was == version else f"is champion, after {f'version {was}' if was else 'nobody'}"
-    console().print(f"{model} version {version} {told}; the next candidate is compared with it", markup=False)
-    console().print(f"{released}; to serve it: python run.py serve", markup=False)

@@ -1,26 +1,27 @@
-"""From the registry to the gateway's store: versions placed and verified, the routing table written last (R2.3, R4.2)."""
+"""From what is on record to what is served: versions placed and verified, then the routing table, then the aliases (R4.2).
+
+The ops store decides. Everything here may be done again at any time, also after a crash in the middle: what is so
+already is left alone.
+"""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 from adapters.model_store import SAVED_MODEL, TWIN, ModelStore, Table, digests
 from adapters.onnx_model import refuse_hostile
+from adapters.ops_store import OpsStore
 from adapters.registry import Registry
-from cli.serve import serving_folder
-from cli.workspace import Workspace
+from adapters.rollout_store import Change
 from lifecycle.aliases import Alias
 from lifecycle.manifest import describe
+from lifecycle.rollout import routing_of
 from lifecycle.spec import ModelSpec
-from lifecycle.traffic import Routing
 
 
-def release(workspace: Workspace, spec: ModelSpec, aliases: Mapping[Alias, str]) -> str:
-    """Let the gateway serve the champion, with the champion before it kept in memory; what was done, in words.
-
-    A gateway that runs follows within a second and drops no request. Nothing is written when it is so already.
+def carry_out(spec: ModelSpec, change: Change, ops: OpsStore, registry: Registry, store: ModelStore) -> bool:
+    """Make the gateway's store and the registry agree with a change; whether the routing table had to be written.
 
     Raises
     ------
@@ -29,18 +30,17 @@ def release(workspace: Workspace, spec: ModelSpec, aliases: Mapping[Alias, str])
     UnavailableError
         The registry does not answer, or the disk does not take it.
     """
-    store = ModelStore(serving_folder())
-    registry = Registry(workspace.services.registry)
-    champion, previous = aliases[Alias.CHAMPION], aliases.get(Alias.PREVIOUS)
-    placed = {version: place_version(registry, store, spec, version) for version in (champion, previous) if version}
-    before = store.table(spec.name)
-    generation = 1 if before is None else before.routing.generation + 1
-    table = Table(Routing(spec.name, generation, champion, previous=previous), placed)
-    if before is not None and Table(_as_generation(before.routing, generation), before.digests) == table:
-        return f"the gateway's store holds {spec.name} version {champion} already"
-    store.write_table(table)
-    backend = store.manifest(spec.name, champion).backend
-    return f"{spec.name} version {champion} is what a gateway serves, by {'its twin' if backend == 'onnx' else 'TensorFlow'}"
+    routing = routing_of(change.state, spec.rollout, change.generation)
+    written = False
+    if routing is not None:
+        before = store.table(spec.name)
+        if before is None or before.routing != routing:
+            placed = {version: place_version(registry, store, spec, version) for version in routing.warm}
+            store.write_table(Table(routing, placed))
+            written = True
+    held = ops.aliases(spec.name)
+    registry.mirror_aliases(spec.name, {alias.value: held.get(alias) for alias in Alias})
+    return written
 
 
 def place_version(registry: Registry, store: ModelStore, spec: ModelSpec, version: str) -> str:
@@ -63,7 +63,3 @@ def place_version(registry: Registry, store: ModelStore, spec: ModelSpec, versio
             }
             manifest = describe(spec, version, tags, "tensorflow", digests(sources))
         return store.place(manifest, sources)
-
-
-def _as_generation(routing: Routing, generation: int) -> Routing:
-    return Routing.from_dict({**routing.to_dict(), "generation": generation})

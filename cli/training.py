@@ -178,7 +178,7 @@ def _train(
         now=datetime.now(UTC),
         lease=LEASE,
     )
-    with _on_record(ops, run):
+    with on_record(ops, run):
         if unknown is not None:
             raise unknown
         from adapters.registry import Registry
@@ -225,7 +225,7 @@ def _now(spec: ModelSpec, workspace: Workspace) -> datetime:
 
 
 @contextlib.contextmanager
-def _on_record(ops: OpsStore, run: RunRecord) -> Iterator[None]:
+def on_record(ops: OpsStore, run: RunRecord) -> Iterator[None]:
     """Make sure the ops store tells how the run ended, also when it did not end well."""
     try:
         yield

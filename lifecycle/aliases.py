@@ -1,4 +1,4 @@
-"""Which version is which to the rest of the world, and what a promotion changes (R2.2, R3.8).
+"""Which version is which to the rest of the world, and what a succession changes (R2.2, R3.8).
 
 The ops store keeps every assignment; the model registry's aliases mirror the newest ones.
 """
@@ -7,10 +7,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-
-from lifecycle.errors import ConfigError
-from lifecycle.records import VersionRecord, VersionState
-from lifecycle.spec import Sensitivity
 
 
 class Alias(enum.StrEnum):
@@ -24,44 +20,30 @@ class Alias(enum.StrEnum):
     """The champion before this one: what a rollback goes back to."""
 
 
-def promotion(
-    version: VersionRecord, current: Mapping[Alias, str], sensitivity: Sensitivity
-) -> dict[Alias, str | None]:
-    """Decide what changes when a version becomes champion.
+def succession(version: str, current: Mapping[Alias, str], *, rolled_back: bool) -> dict[Alias, str | None]:
+    """Decide what changes when another version is live.
 
     Parameters
     ----------
     version
-        The version as it stands on record.
+        The version that is live now.
     current
         Version of each alias that is taken.
-    sensitivity
-        The model's.
+    rolled_back
+        Whether it is live because the champion was taken back: that one is nothing to go back to.
 
     Returns
     -------
     dict
         Alias: its new version, None for nobody; empty when the version is champion already.
-
-    Raises
-    ------
-    ConfigError
-        The gates did not approve the version, or the model is critical: one person's word is not enough there.
     """
-    if version.state is not VersionState.APPROVED:
-        raise ConfigError(
-            f"{version.model} version {version.version} is {version.state.value} ({'; '.join(version.reasons)}); "
-            "accepted: an approved version"
-        )
-    if sensitivity is Sensitivity.CRITICAL:
-        raise ConfigError(f"{version.model} is critical; accepted: a committee's approval, not one person's promotion")
     champion = current.get(Alias.CHAMPION)
-    if champion == version.version:
+    if champion == version:
         return {}
-    changes: dict[Alias, str | None] = {Alias.CHAMPION: version.version}
+    changes: dict[Alias, str | None] = {Alias.CHAMPION: version}
     if champion is not None:
-        changes[Alias.PREVIOUS] = champion
-    if current.get(Alias.CHALLENGER) == version.version:
+        changes[Alias.PREVIOUS] = None if rolled_back else champion
+    if current.get(Alias.CHALLENGER) == version:
         changes[Alias.CHALLENGER] = None
     return changes
 

@@ -12,7 +12,7 @@ import enum
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, Self
 
 from lifecycle.errors import ConfigError
@@ -28,7 +28,8 @@ SLOW_SHARE = 0.05
 WORSE_ERRORS = 1.25
 """How many times the live version's error rate a candidate's may be, beside the bound on the rate itself."""
 REMIND_HOLDS = 24
-"""After so many hold times without enough data to judge, the owner is reminded."""
+"""After so many hold times without enough data to judge, the owner is reminded; `REMIND_LEAST` at the soonest."""
+REMIND_LEAST = timedelta(hours=1)
 
 Strategy = Literal["canary", "blue_green", "shadow"]
 
@@ -363,7 +364,7 @@ def _reminded(state: RolloutState, plan: Plan, service: Sequence[Finding], now: 
     late = state.since
     for _ in range(REMIND_HOLDS):
         late = plan.hold.after(late)
-    if now < late:
+    if now < max(late, state.since + REMIND_LEAST):
         return state
     missing = [one.reason for one in service if one.verdict is Verdict.NO_DATA] or ["no findings at all"]
     reasons = (f"waiting for evidence since {state.since:%Y-%m-%d %H:%M} UTC: its owner is reminded", *missing)
@@ -425,3 +426,8 @@ def _verdict(
     else:
         verdict, reason = Verdict.PASS, f"{measure} is {value:.3g}, at most {bound:g} as asked: {seen}"
     return Finding(measure, "all rows", value, bound, Direction.AT_MOST, "since the step began", verdict, reason, count)
+
+
+def live_version(state: RolloutState) -> str | None:
+    """Which version whoever is not on trial meets; None before a first version is approved."""
+    return state.candidate if state.stage in (Stage.LIVE, Stage.SUPERSEDED) else state.baseline

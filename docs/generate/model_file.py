@@ -22,7 +22,6 @@ ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("adapters", "cli", "lifecycle", "materializers", "pipelines", "stacks", "steps")
 
 READ_LATER = {
-    "ModelSpec.rollout": "rollouts and rollbacks (R4.1 to R4.3, R8.1)",
     "ModelSpec.retention": "retirement and deletion when due (R2.5)",
     "Monitoring.window": "monitoring of production traffic (R5.1 to R5.6)",
     "Monitoring.concept_drift": "monitoring of production traffic (R5.4)",

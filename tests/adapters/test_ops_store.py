@@ -649,7 +649,7 @@ def test_a_change_whose_audit_row_cannot_be_written_does_not_happen(
         raise RuntimeError("no ink")
 
     run = start(store)
-    monkeypatch.setattr(ops_store, "_audit", refuse)
+    monkeypatch.setattr(ops_store, "write_audit", refuse)
     for act in (
         lambda: start(store, model="employment"),
         lambda: store.set_run_facts(run.run_id, {"a": 1}, NOW),

@@ -132,6 +132,12 @@ def test_no_traffic_for_long_reminds_the_owner_once():
     assert advance(told, PLAN, FEW, START + 10 * REMIND_HOLDS * HOUR) is told
 
 
+def test_without_a_hold_time_the_owner_is_not_reminded_at_once():
+    quick = Plan(hold="0m", min_requests=100)
+    assert advance(at(Stage.CANARY), quick, FEW, START + HOUR / 2).reasons == at(Stage.CANARY).reasons
+    assert "reminded" in advance(at(Stage.CANARY), quick, FEW, START + HOUR).reasons[0]
+
+
 def test_it_holds_for_its_time_and_a_clock_that_went_back_waits():
     state = at(Stage.CANARY)
     assert advance(state, PLAN, GOOD, START + HOUR - timedelta(seconds=1)) is state

@@ -1,0 +1,216 @@
+"""Rollouts in the ops store: every change is kept, the newest of a model is how it stands (R4.1, R8.2).
+
+A change and what follows from it (aliases, audit) are one transaction. Its number is the generation of the routing table
+it asks for, so that of two who move the same rollout exactly one wins, and every table can be told from an older one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from adapters.ops_store import OpsStore, aliases_of, assign_alias, write_audit
+from adapters.ops_tables import approvals, rollout_changes, versions
+from lifecycle.aliases import succession
+from lifecycle.errors import BusyError, ConfigError
+from lifecycle.rollout import RolloutState, Stage, live_version, routing_of
+from lifecycle.spec import Rollout as Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A rollout as it stood from a moment on.
+
+    Parameters
+    ----------
+    generation
+        Of the model's routing table, from 1.
+    state
+        How it stood.
+    weights
+        Version: share of traffic; empty while nothing is served.
+    requested_by
+        Who asked for the rollout.
+    actor
+        Who or what made the change.
+    at
+        When.
+    """
+
+    generation: int
+    state: RolloutState
+    weights: Mapping[str, float]
+    requested_by: str
+    actor: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A person's word on a version's deployment."""
+
+    person: str
+    approved: bool
+    reason: str
+    at: datetime
+
+
+class RolloutStore:
+    """Rollouts of all models.
+
+    Parameters
+    ----------
+    ops
+        The ops store they are kept in.
+    """
+
+    def __init__(self, ops: OpsStore) -> None:
+        self._ops = ops
+
+    def current(self, model: str) -> Change | None:
+        """How a model's newest rollout stands; None before its first."""
+        found = self.history(model, limit=1)
+        return found[0] if found else None
+
+    def history(self, model: str, limit: int = 1_000, until: datetime | None = None) -> list[Change]:
+        """Changes of a model, newest first; with `until`, those that had been made by that moment."""
+        query = (
+            sa.select(rollout_changes)
+            .where(rollout_changes.c.model == model)
+            .order_by(rollout_changes.c.generation.desc())
+            .limit(limit)
+        )
+        if until is not None:
+            query = query.where(rollout_changes.c.at <= until)
+        with self._ops.reading() as connection:
+            return [_change(row) for row in connection.execute(query)]
+
+    def models(self) -> list[str]:
+        """Models that ever had a rollout."""
+        with self._ops.reading() as connection:
+            return sorted(connection.execute(sa.select(rollout_changes.c.model).distinct()).scalars())
+
+    def blocked(self, model: str) -> tuple[str, ...]:
+        """Versions that were rolled back after they had met users or been a shadow, oldest first."""
+        query = (
+            sa.select(rollout_changes.c.candidate)
+            .where(rollout_changes.c.model == model, rollout_changes.c.stage == Stage.ROLLED_BACK.value)
+            .order_by(rollout_changes.c.generation)
+        )
+        with self._ops.reading() as connection:
+            return tuple(dict.fromkeys(connection.execute(query).scalars()))
+
+    def change(
+        self,
+        before: Change | None,
+        state: RolloutState,
+        plan: Plan,
+        *,
+        actor: str,
+        now: datetime,
+        requested_by: str = "",
+    ) -> Change:
+        """Put a rollout's next state on record, with the aliases that follow from it.
+
+        Parameters
+        ----------
+        before
+            What the decision was made on: the model's newest change, None for its first.
+        state
+            What was decided.
+        plan
+            The model file's rollout section: which share a step has.
+        actor
+            Who or what decided.
+        requested_by
+            Who asked for a rollout that begins.
+
+        Raises
+        ------
+        BusyError
+            Somebody else changed the model's rollout since `before`.
+        ConfigError
+            The version is not on record, or nobody is named.
+        """
+        if not actor.strip():
+            raise ConfigError("nobody is named; accepted: who or what changes the rollout")
+        generation = 1 if before is None else before.generation + 1
+        routing = routing_of(state, plan, generation)
+        asked = requested_by or (before.requested_by if before is not None else actor)
+        row = {
+            "model": state.model,
+            "generation": generation,
+            "rollout_id": state.rollout_id,
+            "candidate": state.candidate,
+            "stage": state.stage.value,
+            "state": state.to_dict(),
+            "weights": {} if routing is None else routing.weights,
+            "requested_by": asked,
+            "actor": actor,
+            "at": now,
+        }
+        try:
+            with self._ops.writing() as connection:
+                known = connection.execute(
+                    sa.select(versions.c.version).where(versions.c.model == state.model).with_for_update()
+                ).scalars()
+                if state.candidate not in set(known):
+                    raise ConfigError(
+                        f"{state.model} has no version {state.candidate!r} on record; accepted: a registered one"
+                    )
+                connection.execute(sa.insert(rollout_changes).values(row))
+                self._follow(connection, state, actor, now)
+                detail = {"rollout": state.rollout_id, "generation": generation, "weights": row["weights"]}
+                detail |= {"reasons": list(state.reasons)}
+                subject = f"{state.model} {state.candidate}"
+                write_audit(connection, now, actor, f"rollout {state.stage.value}", subject, state.model, detail)
+        except sa.exc.IntegrityError:
+            raise BusyError(
+                f"the rollout of {state.model} was changed by somebody else meanwhile; accepted: look at "
+                f"run.py rollout status {state.model} and decide again"
+            ) from None
+        made = self.current(state.model)
+        assert made is not None
+        return made
+
+    def _follow(self, connection: sa.Connection, state: RolloutState, actor: str, now: datetime) -> None:
+        """Aliases mirror who is live, and who was before."""
+        live, held = live_version(state), aliases_of(connection, state.model)
+        if live is None:
+            return
+        reason = state.reasons[0] if state.reasons else state.stage.value
+        changes = succession(live, held, rolled_back=state.stage is Stage.ROLLED_BACK)
+        for alias, version in changes.items():
+            assign_alias(connection, state.model, alias, version, held.get(alias), actor, reason, now)
+
+    def approve(self, model: str, version: str, person: str, approved: bool, reason: str, now: datetime) -> None:
+        """Put a person's word on record; ConfigError when nobody is named, no reason given, or there is no such version."""
+        if not person.strip() or not reason.strip():
+            raise ConfigError(f"person {person!r}, reason {reason!r}; accepted: both given, not blank")
+        row = {"model": model, "version": version, "person": person, "approved": approved, "reason": reason, "at": now}
+        try:
+            with self._ops.writing() as connection:
+                connection.execute(sa.insert(approvals).values(row))
+                word = "approved" if approved else "refused"
+                write_audit(
+                    connection, now, person, f"deployment {word}", f"{model} {version}", model, {"reason": reason}
+                )
+        except sa.exc.IntegrityError:
+            raise ConfigError(f"{model} has no version {version!r} on record; accepted: a registered one") from None
+
+    def approvals(self, model: str, version: str) -> list[Approval]:
+        """What people said of a version, oldest first."""
+        query = (
+            sa.select(approvals)
+            .where(approvals.c.model == model, approvals.c.version == version)
+            .order_by(approvals.c.id)
+        )
+        with self._ops.reading() as connection:
+            return [Approval(row.person, row.approved, row.reason, row.at) for row in connection.execute(query)]
+
+
+def _change(row: sa.Row[tuple[object, ...]]) -> Change:
+    return Change(row.generation, RolloutState.from_dict(row.state), row.weights, row.requested_by, row.actor, row.at)

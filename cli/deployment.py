@@ -1,0 +1,104 @@
+"""`python run.py --pipeline deploy`: a version checked and its rollout begun, on record as a run (R4.5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import get_args
+
+from adapters.model_files import nearest
+from cli.progress import showing_progress
+from cli.rollouts import Deployment
+from cli.show import console, print_json
+from cli.training import LEASE, on_record
+from cli.workspace import Workspace
+from lifecycle.errors import ConfigError
+from lifecycle.records import VersionState
+from lifecycle.rollout import Stage, Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class DeployRequest:
+    """What was asked for on the command line.
+
+    Parameters
+    ----------
+    model, stack
+        Which, and where.
+    version
+        None for the newest approved one.
+    strategy
+        None for the model file's.
+    reason, requested_by
+        Kept on record.
+    """
+
+    model: str
+    stack: str
+    version: str | None
+    strategy: str | None
+    reason: str
+    requested_by: str
+
+
+def run_deployment(request: DeployRequest, *, as_json: bool) -> int:
+    """Begin a rollout; the exit code.
+
+    Raises
+    ------
+    ConfigError
+        Unknown model, version or strategy, or a version that cannot be rolled out.
+    BusyError
+        Another rollout of the model is on its way.
+    """
+    strategies = list(get_args(Strategy))
+    if request.strategy is not None and request.strategy not in strategies:
+        raise ConfigError(f"unknown strategy {request.strategy!r}; {nearest(request.strategy, strategies)}")
+    workspace = Workspace.open(request.stack)
+    deployment = Deployment(workspace, request.model)
+    spec, ops = deployment.spec, deployment.ops
+    version = request.version or next(
+        (one.version for one in ops.versions(spec.name) if one.state is VersionState.APPROVED), None
+    )
+    if version is None:
+        raise ConfigError(
+            f"{spec.name} has no approved version; accepted: run.py --pipeline train --model {spec.name} first"
+        )
+    with showing_progress("setting up the stack"):
+        workspace.apply_stack()
+    run = ops.start_run(
+        pipeline="deploy",
+        model=spec.name,
+        stack=request.stack,
+        trigger_kind="manual",
+        reason=request.reason,
+        requested_by=request.requested_by,
+        as_of=datetime.now(UTC),
+        now=datetime.now(UTC),
+        lease=LEASE,
+    )
+    with on_record(ops, run), showing_progress(f"deploy {spec.name}"):
+        from pipelines.deploy import run_deploy_pipeline
+
+        run_deploy_pipeline(
+            spec,
+            version,
+            deployment.policy,
+            strategy=request.strategy or spec.rollout.strategy,
+            run_id=run.run_id,
+            facts={"requested_by": request.requested_by, "reason": request.reason},
+        )
+        change = deployment.current()
+        deployment.carry_out(change)
+        detail = f"version {version} {change.state.stage.value}"
+        ops.finish_run(run.run_id, "succeeded", detail, datetime.now(UTC))
+    if as_json:
+        print_json({"model": spec.name, "run": run.run_id, "generation": change.generation, **change.state.to_dict()})
+        return 0
+    told = {
+        Stage.AWAITING_APPROVAL: f"waits for approval: python run.py rollout approve {spec.name} --by NAME --reason TEXT",
+        Stage.SHADOW: "is a shadow beside the live version; python run.py operate takes it further",
+        Stage.LIVE: "is live, as the model's first; python run.py serve answers with it",
+    }.get(change.state.stage, change.state.stage.value)
+    console().print(f"{spec.name} version {version} {told}", markup=False)
+    return 0
