@@ -29,10 +29,12 @@ MAX_TEXT_BYTES = 65_536
 _COLUMN_ARGUMENTS = ("column", "column_A", "column_B", "column_list")
 
 
-def fetch(spec: ModelSpec, url: str, as_of: datetime, seed: int) -> Snapshot:
-    """Fetch the rows a training may use, as they were known at a moment.
+def fetch(
+    spec: ModelSpec, url: str, as_of: datetime, seed: int, *, between: tuple[datetime, datetime] | None = None
+) -> Snapshot:
+    """Fetch the rows a training or an evaluation may use, as they were known at a moment.
 
-    A row counts when its timestamp lies in ``[as_of - window, as_of)``; its label is known when the timestamp is not
+    A row counts when its timestamp lies in ``[as_of - window, as_of)``, or in `between`; its label is known when the timestamp is not
     after ``as_of - label.delay`` (calendar arithmetic, on the safe side where months differ in length) and the label is
     not null. Above ``source.max_rows`` the rows with the smallest ``md5(key:seed)`` are taken: a uniform sample that
     depends on nothing but keys and seed. Rows of one key stay together.
@@ -47,6 +49,8 @@ def fetch(spec: ModelSpec, url: str, as_of: datetime, seed: int) -> Snapshot:
         Timezone-aware; nothing from then on is seen.
     seed
         Of the sample.
+    between
+        First moment and end of another window, timezone-aware.
 
     Returns
     -------
@@ -65,12 +69,16 @@ def fetch(spec: ModelSpec, url: str, as_of: datetime, seed: int) -> Snapshot:
     if as_of.tzinfo is None:
         raise ConfigError(f"as-of {as_of.isoformat()} has no time zone; accepted: a UTC time, as in 2013-07-01T00:00Z")
     as_of = as_of.astimezone(UTC)
-    start = spec.source.window.before(as_of)
+    start, end = between or (spec.source.window.before(as_of), as_of)
+    if start >= end:
+        raise ConfigError(
+            f"a window from {start.isoformat()} to {end.isoformat()}; accepted: a beginning before its end"
+        )
     columns = _columns(spec)
     with open_source(url) as source:
         plan = _Plan(source, spec, columns)
         try:
-            counts, rows = _kept(plan, start, as_of, seed)
+            counts, rows = _kept(plan, (start, min(end, as_of)), as_of, seed)
             table = source.arrow(_output(plan, rows))
         except ProDecksError:
             raise
@@ -375,7 +383,7 @@ def _as_known(plan: _Plan, rows: ir.Table, join: Join) -> ir.Table:
     return rows.left_join(matched, condition).select(*[rows[name] for name in rows.columns], **taken)
 
 
-def _kept(plan: _Plan, start: datetime, as_of: datetime, seed: int) -> tuple[FetchCounts, ir.Table]:
+def _kept(plan: _Plan, window: tuple[datetime, datetime], as_of: datetime, seed: int) -> tuple[FetchCounts, ir.Table]:
     """Count what the window holds, and the rows to take, joins included."""
     import ibis
 
@@ -386,7 +394,7 @@ def _kept(plan: _Plan, start: datetime, as_of: datetime, seed: int) -> tuple[Fet
         return ibis.timestamp(time.astimezone(UTC).replace(tzinfo=None).isoformat())
 
     rows = plan.early
-    rows = rows.filter((rows[moment] >= literal(start)) & (rows[moment] < literal(as_of)))
+    rows = rows.filter((rows[moment] >= literal(window[0])) & (rows[moment] < literal(window[1])))
     if plan.late_decision:
         rows = plan.joined(rows)
     old_enough = rows[moment] <= literal(spec.label.delay.before(as_of))
@@ -406,7 +414,7 @@ def _kept(plan: _Plan, start: datetime, as_of: datetime, seed: int) -> tuple[Fet
     counted = {name: int(value or 0) for name, value in counted.items()}
     positives = counted.pop("positives")
     rows_taken = rows.filter(old_enough & known)
-    _something_to_learn(plan, counted, positives, rows_taken, start, as_of)
+    _something_to_learn(plan, counted, positives, rows_taken, *window)
     rows_taken = rows_taken.mutate(**{label: ibis.ifelse(_is_positive(plan, rows_taken[label]), 1, 0).cast("int8")})
     if counted["eligible"] > spec.source.max_rows:
         rows_taken = _sampled(plan, rows_taken, seed)
@@ -445,11 +453,11 @@ def _is_positive(plan: _Plan, column: ir.Value) -> ir.BooleanValue:
 
 
 def _something_to_learn(
-    plan: _Plan, counted: dict[str, int], positives: int, rows: ir.Table, start: datetime, as_of: datetime
+    plan: _Plan, counted: dict[str, int], positives: int, rows: ir.Table, start: datetime, end: datetime
 ) -> None:
     """Refuse a window without rows, without known labels, or with one class only."""
     spec, table = plan.spec, plan.spec.source.table
-    window = f"[{start:%Y-%m-%d %H:%M}, {as_of:%Y-%m-%d %H:%M}) UTC"
+    window = f"[{start:%Y-%m-%d %H:%M}, {end:%Y-%m-%d %H:%M}) UTC"
     if counted["in_window"] == 0:
         moment = plan.early[spec.source.timestamp]
         covered = plan.source.row(

@@ -10,7 +10,7 @@ from adapters.model_files import nearest
 from cli.progress import showing_progress
 from cli.rollouts import Deployment
 from cli.show import console, print_json
-from cli.training import LEASE, on_record
+from cli.training import LEASE, as_of_now, on_record
 from cli.workspace import Workspace
 from lifecycle.errors import ConfigError
 from lifecycle.records import VersionState
@@ -64,8 +64,10 @@ def run_deployment(request: DeployRequest, *, as_json: bool) -> int:
         raise ConfigError(
             f"{spec.name} has no approved version; accepted: run.py --pipeline train --model {spec.name} first"
         )
+    workspace.ensure_sample_database()
     with showing_progress("setting up the stack"):
         workspace.apply_stack()
+    as_of = as_of_now(spec, workspace)
     run = ops.start_run(
         pipeline="deploy",
         model=spec.name,
@@ -73,7 +75,7 @@ def run_deployment(request: DeployRequest, *, as_json: bool) -> int:
         trigger_kind="manual",
         reason=request.reason,
         requested_by=request.requested_by,
-        as_of=datetime.now(UTC),
+        as_of=as_of,
         now=datetime.now(UTC),
         lease=LEASE,
     )
@@ -85,6 +87,7 @@ def run_deployment(request: DeployRequest, *, as_json: bool) -> int:
             version,
             deployment.policy,
             strategy=request.strategy or spec.rollout.strategy,
+            as_of=as_of,
             run_id=run.run_id,
             facts={"requested_by": request.requested_by, "reason": request.reason},
         )

@@ -11,7 +11,12 @@ import typer
 
 from lifecycle.errors import ConfigError, ProDecksError
 
-PIPELINES = ("train", "deploy")
+PIPELINES = {
+    "train": ("as-of", "trials", "seed"),
+    "deploy": ("version", "strategy"),
+    "evaluate": ("version", "data", "from", "to"),
+}
+"""Pipeline: the options that are its own."""
 INTERRUPTED = 130
 CUT_SHORT = "interrupted; run the same command to go on where it stopped"
 
@@ -61,11 +66,17 @@ def root(
     reason: Annotated[str, typer.Option("--reason", help="Why it is run by hand; kept on record.")] = "",
     by: Annotated[str, typer.Option("--by", help="Who asks; default: the user of this machine.")] = "",
     version: Annotated[
-        str | None, typer.Option("--version", help="Version to deploy; default: the newest approved one.")
+        str | None,
+        typer.Option("--version", help="Version to deploy (default: the newest approved) or evaluate (default: live)."),
     ] = None,
     strategy: Annotated[
         str | None, typer.Option("--strategy", help="canary, blue_green or shadow; default: the model file's.")
     ] = None,
+    data: Annotated[str | None, typer.Option("--data", help="Snapshot to evaluate on, by name.")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="First moment to evaluate on; default: the end of its training window.")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Moment to evaluate up to; default: now.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a pipeline: [bold]python run.py --pipeline train[/bold] trains the default model on the shipped data."""
@@ -80,6 +91,21 @@ def root(
 
     if pipeline not in PIPELINES:
         raise ConfigError(f"unknown pipeline {pipeline!r}; {nearest(pipeline, list(PIPELINES))}")
+    given = {"as-of": as_of, "trials": trials, "seed": seed, "version": version, "strategy": strategy}
+    given |= {"data": data, "from": start, "to": end}
+    for option, value in given.items():
+        if value is not None and option not in PIPELINES[pipeline]:
+            accepted = ", ".join(f"--{name}" for name in PIPELINES[pipeline])
+            raise ConfigError(f"--{option} does not belong to --pipeline {pipeline}; accepted: {accepted}")
+    if pipeline != "train" and len(model or []) > 1:
+        raise ConfigError(f"--pipeline {pipeline} for {len(model or [])} models; accepted: one at a time")
+    if pipeline == "evaluate":
+        from cli.evaluation import EvaluateRequest, run_evaluation
+
+        asked = EvaluateRequest(
+            (model or ["flight_delay"])[0], stack, version, data, start, end, reason or "run by hand", by or _user()
+        )
+        raise typer.Exit(run_evaluation(asked, as_json=as_json))
     if pipeline == "deploy":
         from cli.deployment import DeployRequest, run_deployment
 
@@ -87,8 +113,6 @@ def root(
             (model or ["flight_delay"])[0], stack, version, strategy, reason or "run by hand", by or _user()
         )
         raise typer.Exit(run_deployment(chosen, as_json=as_json))
-    if version is not None or strategy is not None:
-        raise ConfigError("--version and --strategy belong to --pipeline deploy; accepted: without them")
     from cli.training import TrainRequest, run_training
 
     request = TrainRequest(

@@ -97,7 +97,7 @@ def status(model: str, stack: str, *, as_json: bool) -> None:
 def history(model: str, stack: str, at: str | None, *, as_json: bool) -> None:
     """Print who moved a model's traffic, when, and why; with a moment, how it stood then."""
     deployment = Deployment(Workspace.open(stack), model)
-    until = None if at is None else parse_moment(at)
+    until = None if at is None else parse_moment(at, "--at")
     found = deployment.rollouts.history(model, limit=1 if until else 1_000, until=until)
     if until is not None and not found:
         raise ConfigError(f"{model} was not deployed at {until:%Y-%m-%d %H:%M} UTC; accepted: a later moment")

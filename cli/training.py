@@ -136,17 +136,17 @@ class TrainResult:
         }
 
 
-def parse_moment(text: str) -> datetime:
+def parse_moment(text: str, option: str = "--as-of") -> datetime:
     """Read ISO 8601; UTC unless it says otherwise; ConfigError when it is no moment or lies in the future."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigError(
-            f"--as-of {text!r} is no moment; accepted: ISO 8601, as in 2013-12-01 or 2013-12-01T06:00"
+            f"{option} {text!r} is no moment; accepted: ISO 8601, as in 2013-12-01 or 2013-12-01T06:00"
         ) from None
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     if moment > datetime.now(UTC) + timedelta(days=1):
-        raise ConfigError(f"--as-of {text} lies in the future; accepted: a moment that has been")
+        raise ConfigError(f"{option} {text} lies in the future; accepted: a moment that has been")
     return moment
 
 
@@ -164,7 +164,7 @@ def _train(
     moment, unknown = as_of, None
     if moment is None:
         try:
-            moment = _now(spec, workspace)
+            moment = as_of_now(spec, workspace)
         except ProDecksError as error:  # the source: told by a run that failed, not by none at all
             moment, unknown = datetime.now(UTC), error
     run = ops.start_run(
@@ -186,7 +186,7 @@ def _train(
 
         with workspace.alone():
             Registry(workspace.services.registry).ensure_experiment(spec.name)
-        with _heartbeat(ops, run), showing_progress(spec.name):
+        with heartbeat(ops, run), showing_progress(spec.name):
             phases = run_train_pipeline(
                 spec,
                 as_of=run.as_of,
@@ -209,7 +209,7 @@ def _train(
     return TrainResult(ops.run(run.run_id), found, phases, time.monotonic() - started)
 
 
-def _now(spec: ModelSpec, workspace: Workspace) -> datetime:
+def as_of_now(spec: ModelSpec, workspace: Workspace) -> datetime:
     """Tell as-of when none is given: the clock's now, or the midnight after the newest row of historic data."""
     if workspace.environment.now == "wall_clock":
         return datetime.now(UTC)
@@ -275,7 +275,7 @@ def _foreseen(error: BaseException) -> ProDecksError | None:
 
 
 @contextlib.contextmanager
-def _heartbeat(ops: OpsStore, run: RunRecord) -> Iterator[None]:
+def heartbeat(ops: OpsStore, run: RunRecord) -> Iterator[None]:
     """Extend the run's lease while it works; a run that was taken over stops."""
     stop = threading.Event()
     lost: list[ProDecksError] = []

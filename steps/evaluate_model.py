@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Annotated, Any
 
 from zenml import step
@@ -24,6 +22,7 @@ from lifecycle.trained_model import TrainedModel
 from lifecycle.training import TuningResult
 from materializers.evaluation import EvaluationMaterializer
 from steps.progress import tell
+from steps.scoring import score_version
 
 
 @step(
@@ -38,6 +37,7 @@ from steps.progress import tell
             "lifecycle/fairness.py",
             "lifecycle/metrics.py",
             "lifecycle/remedies.py",
+            "steps/scoring.py",
         ],
     ),
 )
@@ -73,7 +73,8 @@ def evaluate_model(
     baselines: dict[str, BaselineScores | None] = dict(score_baselines(fitted, holdout))
     if champion:
         tell("evaluate", f"champion, version {champion}", 2, 4)
-        baselines["champion"] = _champion(spec, champion, holdout)
+        registry = Registry(Services.from_environment().registry)
+        baselines["champion"] = score_version(registry, spec.name, champion, holdout)
     tell("evaluate", f"{spec.evaluation.bootstrap} bootstrap resamples", 3, 4)
     when = holdout[spec.source.timestamp]
     window = f"hold-out {when.min():%Y-%m-%d} to {when.max():%Y-%m-%d}"
@@ -92,15 +93,3 @@ def evaluate_model(
     )
     tell("evaluate", "done", 4, 4)
     return evaluation, [remedy.to_dict() for remedy in remedies]
-
-
-def _champion(spec: ModelSpec, version: str, holdout: Any) -> BaselineScores | None:
-    """Score the champion on the candidate's rows; None when it asks for features that are no longer there."""
-    registry = Registry(Services.from_environment().registry)
-    threshold = float(registry.tags(spec.name, version)["threshold"])
-    with tempfile.TemporaryDirectory() as folder:
-        saved = registry.download(spec.name, version, Path(folder))
-        try:
-            return BaselineScores(score(saved, holdout), threshold)
-        except KeyError:
-            return None

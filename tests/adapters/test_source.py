@@ -141,6 +141,19 @@ def test_the_window_holds_its_first_moment_and_not_as_of(put, moment, seen):
     assert ("edge" in fetch(spec_of(), put(events=frame), AS_OF, 0).frame["id"].tolist()) == seen
 
 
+def test_another_window_is_read_as_it_was_known_and_never_beyond_that_moment(put):
+    url = put(events=rows(40))
+    whole = fetch(spec_of(), url, AS_OF, 0).frame["at"]
+    first, last = whole.iloc[5].to_pydatetime(), whole.iloc[20].to_pydatetime()
+    taken = fetch(spec_of(), url, AS_OF, 0, between=(first, last))
+    assert taken.frame["at"].tolist() == whole.iloc[5:20].tolist()
+    assert taken.window_start == first
+    beyond = fetch(spec_of(), url, AS_OF, 0, between=(first, AS_OF + timedelta(days=9)))
+    assert beyond.frame["at"].tolist() == whole.iloc[5:].tolist()
+    with pytest.raises(ConfigError, match="a beginning before its end"):
+        fetch(spec_of(), url, AS_OF, 0, between=(last, first))
+
+
 @pytest.mark.parametrize(("minutes", "known"), [(60, True), (61, True), (59, False)])
 def test_a_label_is_known_once_its_delay_has_passed_and_not_before(put, minutes, known):
     frame = rows(4, at=[datetime(2020, 6, 1)] * 4)

@@ -98,7 +98,7 @@ def test_a_feature_that_never_varies_warns_and_the_next_run_works(trained, tmp_p
         ((*TRAIN, "--as-of", "2999-01-01"), "lies in the future"),
         ((*TRAIN, "--trials", "0"), "greater than or equal to 1"),
         (("--pipeline", "train", "models"), "accepted: one of them"),
-        (("models", "promote", "churn", "7", "--by", "Mina", "--reason", "r"), "churn has no version '7'"),
+        (("--pipeline", "deploy", "--model", "churn", "--version", "7"), "churn has no version '7'"),
         (
             ("override", "grant", "churn", "--gate", "roc", "--reason", "r", "--until", "2030-01-01", "--by", "M"),
             "has no gate 'roc'",

@@ -232,7 +232,10 @@ def test_a_sensitive_model_waits_for_somebody_else(twice_trained: Place, world: 
         (("--pipeline", "deploy", "--model", "churn", "--version", "9"), "no version '9'"),
         (("--pipeline", "deploy", "--model", "churn", "--strategy", "canry"), "did you mean 'canary'"),
         (("--pipeline", "deploy", "--model", "churn", "--strategy", "shadow"), "no live version"),
-        (("--pipeline", "train", "--model", "churn", "--version", "1"), "belong to --pipeline deploy"),
+        (
+            ("--pipeline", "train", "--model", "churn", "--version", "1"),
+            "--version does not belong to --pipeline train; accepted: --as-of",
+        ),
         (("operate", "--once", "--gateway", "localhost"), "an http or https address"),
     ],
 )

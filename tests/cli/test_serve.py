@@ -64,7 +64,7 @@ def serving(place: Place, *options: str) -> Iterator[Running]:
 @pytest.fixture(scope="module")
 def promoted(trained: Trained) -> Place:
     """The workspace with version 1 deployed: a model's first version is live at once."""
-    answer = trained.place.call("--pipeline", "deploy", "--model", "churn", "--reason", "first", "--by", "Mina")
+    answer = trained.place.call("--pipeline", "deploy", "--model", "churn", "--version", "1", "--by", "Mina")
     if answer.code != 2:  # another test of this session was first
         assert answer.code == 0, answer.err
         assert "is live, as the model's first" in answer.out
