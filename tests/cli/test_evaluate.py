@@ -40,7 +40,7 @@ def test_a_kept_snapshot_is_measured_as_it_was(trained: Trained):
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("--version", "9"), "no version '9' on record; accepted: 1"),
+        (("--version", "9"), "no version '9' on record; accepted: "),
         (("--version", "1", "--data", "none"), "no snapshot 'none' is kept"),
         (("--version", "1", "--data", "x", "--from", "2024-01-01"), "a snapshot, or a window"),
         (("--version", "1", "--from", "2024-02-01", "--to", "2024-01-01"), "--from before --to"),
