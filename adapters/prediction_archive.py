@@ -194,9 +194,9 @@ class PredictionArchive:
         except OSError as error:
             raise UnavailableError(f"prediction archive {self.folder}: {error.strerror or error}") from None
 
-    def forget(self, holding: Holding) -> None:
+    def forget(self, partition: Partition) -> None:
         """Delete a model's day; BusyError while another process works on the archive, UnavailableError for the disk."""
-        folder = self.folder / holding.partition.folder
+        folder = self.folder / partition.folder
         try:
             with self._alone():
                 for path in folder.iterdir():
@@ -273,22 +273,21 @@ class PredictionArchive:
 
     # Reading
 
-    def holdings(self) -> list[Holding]:
-        """What is there, by kind, model and day; ConfigError as in `through`."""
+    def partitions(self) -> list[Partition]:
+        """Kinds, models and days of which the archive holds something; ConfigError as in `through`."""
         through = self.through
-        found: dict[Partition, list[_File]] = defaultdict(list)
-        for file in self._files():
-            if file.last <= through:
-                found[file.partition].append(file)
-        return [
-            Holding(
-                partition,
-                sum(_rows(file) for file in files),
-                sum(file.path.stat().st_size for file in files),
-                len(files),
-            )
-            for partition, files in sorted(found.items())
-        ]
+        return sorted({file.partition for file in self._files() if file.last <= through})
+
+    def holdings(self) -> list[Holding]:
+        """What is there of each; ConfigError as in `through`."""
+        return [self.holding(partition) for partition in self.partitions()]
+
+    def holding(self, partition: Partition) -> Holding:
+        """What is there of a kind, model and day; ConfigError as in `through`."""
+        through = self.through
+        files = [file for file in self._files(partition.folder) if file.last <= through]
+        size = sum(file.path.stat().st_size for file in files)
+        return Holding(partition, sum(_rows(file) for file in files), size, len(files))
 
     def entries(
         self,
@@ -501,10 +500,10 @@ class PredictionArchive:
                     log.warning("records %d to %d are neither in the archive nor in the log", after + 1, oldest - 1)
                     after = oldest - 1
 
-    def _files(self) -> list[_File]:
-        """Every Parquet file, oldest stretch first, whether it counts or not."""
+    def _files(self, below: str = "*/model=*/day=*") -> list[_File]:
+        """Parquet files, oldest stretch first, whether they count or not."""
         found = []
-        for path in self.folder.glob("*/model=*/day=*/*.parquet"):
+        for path in self.folder.glob(f"{below}/*.parquet"):
             first, _, last = path.stem.partition("-")
             kind, model, day = path.parts[-4:-1]
             name = urllib.parse.unquote(model.removeprefix("model="))

@@ -62,7 +62,7 @@ class Recording(Section):
 class Archiving(Section):
     """How finished segments become the archive."""
 
-    every_seconds: Seconds = Field(600.0, description="Time from one compaction by `operate` to the next.")
+    every_seconds: Seconds = Field(3_600.0, description="Time from one compaction by `operate` to the next.")
 
 
 class ServingPolicy(Section):

@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ from adapters.prediction_log import (
     PredictionLog,
     Record,
     encode,
-    finished,
     read,
     segments,
 )
@@ -182,7 +181,19 @@ def test_a_segment_somebody_moved_away_costs_its_records_and_is_told(tmp_path: P
 
 # Killed between any two writes
 
-STEPS = {"fsync", "fdatasync", "replace", "unlink", "rename", "mkdir", "rmdir", "write", "write_batch", "close", "flock"}
+STEPS = {
+    "fsync",
+    "fdatasync",
+    "replace",
+    "unlink",
+    "rename",
+    "mkdir",
+    "rmdir",
+    "write",
+    "write_batch",
+    "close",
+    "flock",
+}
 
 
 def dies(serving: str, step: int) -> None:
@@ -520,11 +531,11 @@ def test_what_the_archive_holds_is_counted_and_a_day_can_be_deleted(tmp_path: Pa
         ("predictions", date(2026, 3, 3), 1, 1),
     ]
     assert all(one.size > 0 for one in held)
-    archive.forget(held[1])
+    archive.forget(held[1].partition)
     assert [one.partition for one in archive.holdings()] == [held[0].partition, held[2].partition]
     assert list(scanned(tmp_path, 48).request_id) == ["b"]
     with pytest.raises(UnavailableError, match="cannot be deleted"):
-        archive.forget(held[1])
+        archive.forget(held[1].partition)
 
 
 def test_a_day_that_is_deleted_while_it_is_read_is_left_out(tmp_path: Path):
@@ -532,7 +543,7 @@ def test_a_day_that_is_deleted_while_it_is_read_is_left_out(tmp_path: Path):
     archive = PredictionArchive(tmp_path)
     archive.compact()
     reader = archive.scan("churn", MIDNIGHT, MIDNIGHT + timedelta(hours=48))
-    archive.forget(archive.holdings()[0])
+    archive.forget(archive.partitions()[0])
     assert list(reader.read_pandas().request_id) == ["b"]
     assert [entry.record.request_id for entry in archive.entries()] == ["b"]
 
