@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -128,3 +129,15 @@ def test_a_live_version_does_not_gather_its_whole_life():
 def test_nothing_seen_is_no_data():
     state = propose("r", "m", "2", "1", "canary", START, needs_approval=False)
     assert {one.verdict for one in Watch(state, PLAN).findings()} == {Verdict.NO_DATA}
+
+
+@pytest.mark.parametrize(
+    ("stage", "age", "newest"),
+    [(Stage.CANARY, 86_400.0, 0.0), (Stage.LIVE, 86_400.0, 86_280.0), (Stage.LIVE, 10.0, 0.0)],
+)
+def test_what_a_watch_has_to_read_is_the_step_or_the_newest_of_a_life(stage: Stage, age: float, newest: float):
+    state = replace(propose("r", "m", "2", "1", "canary", START, needs_approval=False), stage=stage)
+    since = state.since.timestamp()
+    past, recent = Watch(state, PLAN, window=60.0).spans(since + age)
+    assert past == (since - 3_600, since)
+    assert recent == (since + newest, math.inf)
