@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
 import heapq
 import itertools
 import json
@@ -21,10 +20,29 @@ import urllib.parse
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from adapters.prediction_columns import (
+    ALWAYS,
+    BATCH_ROWS,
+    EPOCH,
+    KINDS,
+    Partition,
+    Span,
+    batch_of,
+    feature_columns,
+    is_feature,
+    labelled,
+    nanoseconds,
+    partition_of,
+    read_entries,
+    read_rows,
+    schema_of,
+    span,
+    touches,
+)
 from adapters.prediction_log import (
     Entry,
     Finished,
@@ -47,34 +65,13 @@ if TYPE_CHECKING:
 
 # pyarrow and pandas are imported where Parquet is read or written: a gateway without an archive needs neither.
 
-Kind = Literal["predictions", "outcomes"]
-KINDS: tuple[Kind, ...] = ("predictions", "outcomes")
 FORMAT = 1
 STRETCH_BYTES = 512 * 1024 * 1024
 """Of segments that are compacted together: a file for each model and day comes of it."""
 BUFFER_BYTES = 8 * 1024 * 1024
 """Of records, as the log has them, that wait to be written."""
-BATCH_ROWS = 65_536
-NUMERIC, CATEGORICAL = "numeric_", "categorical_"
-Span = tuple[int, int]
-"""Nanoseconds since 1970, UTC: from (included) and to (not)."""
-ALWAYS: Span = (-(2**63), 2**63 - 1)
 
 log = logging.getLogger("prodecks.archive")
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Partition:
-    """Records of one kind, model and day (UTC)."""
-
-    kind: Kind
-    model: str
-    day: date
-
-    @property
-    def folder(self) -> str:
-        """Below the archive's folder; the names Hive gave such folders, which query engines know."""
-        return f"{self.kind}/model={urllib.parse.quote(self.model, safe='')}/day={self.day.isoformat()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +206,7 @@ class PredictionArchive:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         self.folder.mkdir(parents=True, exist_ok=True)
+        sync_folder(self.folder.parent)
         lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             try:
@@ -250,25 +248,26 @@ class PredictionArchive:
         first, last = int(done.paths[start].stem), done.last[stop - 1]
         features: dict[Partition, set[str]] = defaultdict(set)
         for entry in done.entries(start, stop):
-            features[_partition(entry.record)] |= _features(entry.record)
-        schemas = {partition: _schema(partition.kind, names) for partition, names in features.items()}
+            features[partition_of(entry.record)] |= feature_columns(entry.record)
+        schemas = {partition: schema_of(partition.kind, names) for partition, names in features.items()}
         rows = 0
         with contextlib.ExitStack() as stack:
             writers: dict[Partition, Any] = {}
             for partition, schema in schemas.items():
                 folder = self.folder / partition.folder
-                _make(folder)
+                folder.mkdir(parents=True, exist_ok=True)
                 path = folder / f"{first:020d}-{last:020d}.parquet.new"
                 writers[partition] = stack.enter_context(pq.ParquetWriter(path, schema, compression="zstd"))
             for partition, waiting in _buffered(done.entries(start, stop)):
-                writers[partition].write_batch(_batch(waiting, schemas[partition]))
+                writers[partition].write_batch(batch_of(waiting, schemas[partition]))
                 rows += len(waiting)
         for partition in schemas:
             path = self.folder / partition.folder / f"{first:020d}-{last:020d}.parquet.new"
             with path.open("rb") as file:
                 os.fsync(file.fileno())
             path.replace(path.with_suffix(""))
-            sync_folder(path.parent)
+            for folder in path.parents[:4]:  # day, model, kind, archive: any of them may be new
+                sync_folder(folder)
         return rows, len(schemas)
 
     # Reading
@@ -315,16 +314,16 @@ class PredictionArchive:
         ConfigError
             A damaged part: file and place.
         """
-        wanted = [_span(*one) for one in spans]
+        wanted = [span(*one) for one in spans]
         for part in self._walk(after):
             if isinstance(part, Entry):
                 if model is None or part.record.model == model:
                     yield part
                 continue
             streams = [
-                _entries(file, part.after, wanted, features=features)
+                read_entries(file.path, file.partition, part.after, wanted, features=features)
                 for file in part.files
-                if (model is None or file.partition.model == model) and _touches(file.partition.day, wanted)
+                if (model is None or file.partition.model == model) and touches(file.partition.day, wanted)
             ]
             yield from heapq.merge(*streams, key=lambda entry: entry.sequence)
 
@@ -373,17 +372,15 @@ class PredictionArchive:
         import pyarrow as pa
 
         microsecond = timedelta(microseconds=1)
-        window = ((start - _EPOCH) // microsecond * 1_000, (end - _EPOCH) // microsecond * 1_000)
+        window = ((start - EPOCH) // microsecond * 1_000, (end - EPOCH) // microsecond * 1_000)
         survey = self._survey(model, window)
-        fixed = _schema("predictions", ())
-        labels = [("label", pa.int8()), ("observed_at", _moment()), ("labelled_at", _moment())]
-        columns = _schema("predictions", survey.features)
-        schema = pa.schema([*fixed, *(pa.field(*one) for one in labels), *list(columns)[len(fixed) :]])
+        columns = schema_of("predictions", survey.features)
+        schema = schema_of("predictions", survey.features, labels=True)
 
         def batches() -> Iterator[pa.RecordBatch]:
             outcomes = self._joined(model, window, survey)
             for batch in self._predictions(model, window, survey.last, columns):
-                yield _labelled(batch, outcomes, schema)
+                yield labelled(batch, outcomes, schema)
 
         return pa.RecordBatchReader.from_batches(schema, batches())
 
@@ -395,7 +392,7 @@ class PredictionArchive:
         features: set[str] = set()
         tables: list[Any] = []
         waiting: list[Entry] = []
-        schema = _schema("outcomes", ())
+        schema = schema_of("outcomes")
         last = 0
         for part in self._walk(0):
             if isinstance(part, Entry):
@@ -404,20 +401,20 @@ class PredictionArchive:
                     continue
                 if isinstance(part.record, Outcome):
                     waiting.append(part)
-                elif _touches(_partition(part.record).day, [window]):
-                    features |= _features(part.record)
+                elif touches(partition_of(part.record).day, [window]):
+                    features |= feature_columns(part.record)
                 continue
             last = max(last, *(file.last for file in part.files))
             for file in part.files:
                 if file.partition.model != model:
                     continue
                 if file.partition.kind == "outcomes":
-                    if _touches(file.partition.day, [(window[0], ALWAYS[1])]):
-                        tables += _read(file, part.after, [(window[0], ALWAYS[1])], schema)
-                elif _touches(file.partition.day, [window]):
-                    features |= {name for name in pq.read_schema(file.path).names if _is_feature(name)}
-        waiting = [entry for entry in waiting if _exact(entry.record.at) >= window[0]]
-        table = pa.Table.from_batches([*tables, _batch(waiting, schema)], schema)
+                    if touches(file.partition.day, [(window[0], ALWAYS[1])]):
+                        tables += read_rows(file.path, part.after, [(window[0], ALWAYS[1])], schema)
+                elif touches(file.partition.day, [window]):
+                    features |= {name for name in pq.read_schema(file.path).names if is_feature(name)}
+        waiting = [entry for entry in waiting if nanoseconds(entry.record.at) >= window[0]]
+        table = pa.Table.from_batches([*tables, batch_of(waiting, schema)], schema)
         return _Survey(features, table.to_pandas(), last)
 
     def _joined(self, model: str, window: Span, survey: _Survey) -> pd.DataFrame:
@@ -427,7 +424,7 @@ class PredictionArchive:
         outcomes = survey.outcomes
         nameless = outcomes[outcomes.request_id == ""]
         if len(nameless):
-            schema = _schema("predictions", ())
+            schema = schema_of("predictions")
             wanted = set(nameless.entity)
             found = [
                 frame[frame.entity.isin(wanted) & (frame.role != "shadow")]
@@ -460,22 +457,22 @@ class PredictionArchive:
                     break
                 if not isinstance(record, Prediction) or record.model != model:
                     continue
-                if window[0] <= _exact(record.at) < window[1]:
+                if window[0] <= nanoseconds(record.at) < window[1]:
                     waiting.append(part)
                     if len(waiting) == BATCH_ROWS:
-                        yield _batch(waiting, schema)
+                        yield batch_of(waiting, schema)
                         waiting = []
                 continue
             if waiting:
-                yield _batch(waiting, schema)
+                yield batch_of(waiting, schema)
                 waiting = []
             for file in part.files:
                 partition = file.partition
-                if partition.model == model and partition.kind == "predictions" and _touches(partition.day, [window]):
-                    for batch in _read(file, part.after, [window], schema):
+                if partition.model == model and partition.kind == "predictions" and touches(partition.day, [window]):
+                    for batch in read_rows(file.path, part.after, [window], schema):
                         yield batch.filter(pc.less_equal(batch.column("sequence"), last))
         if waiting:
-            yield _batch(waiting, schema)
+            yield batch_of(waiting, schema)
 
     def _walk(self, after: int) -> Iterator[_Stretch | Entry]:
         """The whole record in order: the archive's stretches, then the log's entries.
@@ -555,197 +552,22 @@ class Tail:
         self._follower = Follower(self._archive.log, max(after, through))
 
 
-# How records become columns, and columns records
-
-
-def _schema(kind: Kind, features: Iterable[str]) -> pa.Schema:
-    """Columns of a kind; features are named as in `_features`, a name says its type."""
-    import pyarrow as pa
-
-    text, number, flag, moment = pa.string(), pa.float64(), pa.bool_(), _moment()
-    fixed: dict[str, Any] = {"sequence": pa.int64(), "confirmed": flag, "request_id": text, "at": moment}
-    if kind == "outcomes":
-        fixed |= {"entity": text, "label": pa.int8(), "observed_at": moment, "client": text, "until": moment}
-    else:
-        fixed |= {"version": text, "role": text, "client": text, "entity": text, "score": number}
-        fixed |= {"decision": pa.int8(), "latency_ms": number, "error": text, "missing": pa.list_(text)}
-    fixed |= {name: number if name.startswith(NUMERIC) else text for name in sorted(features)}
-    return pa.schema(list(fixed.items()))
-
-
-def _moment() -> pa.DataType:
-    import pyarrow as pa
-
-    return pa.timestamp("ns", tz="UTC")
-
-
-def _features(record: Record) -> set[str]:
-    """Columns that hold a record's features: two for a feature that one version reads as a number and another as text."""
-    if isinstance(record, Outcome):
-        return set()
-    return {
-        (CATEGORICAL if isinstance(value, str) else NUMERIC) + name
-        for name, value in record.features.items()
-        if value is not None
-    }
-
-
-def _is_feature(column: str) -> bool:
-    return column.startswith((NUMERIC, CATEGORICAL))
-
-
-def _batch(entries: Sequence[Entry], schema: pa.Schema) -> pa.RecordBatch:
-    import pyarrow as pa
-
-    def column(name: str) -> list[Any]:
-        if name in ("sequence", "confirmed"):
-            return [getattr(entry, name) for entry in entries]
-        if name in ("at", "observed_at", "until"):
-            return [_nanoseconds(getattr(entry.record, name)) for entry in entries]
-        if name == "missing":
-            return [[one for one, value in features.items() if value is None] for features in features_of]
-        if name.startswith(CATEGORICAL):
-            values = [features.get(name.removeprefix(CATEGORICAL)) for features in features_of]
-            return [value if isinstance(value, str) else None for value in values]
-        if name.startswith(NUMERIC):
-            values = [features.get(name.removeprefix(NUMERIC)) for features in features_of]
-            return [None if isinstance(value, str) else value for value in values]
-        return [getattr(entry.record, name) for entry in entries]
-
-    features_of = [entry.record.features for entry in entries if isinstance(entry.record, Prediction)]
-    return pa.RecordBatch.from_arrays([pa.array(column(one.name), one.type) for one in schema], schema=schema)
-
-
-def _read(file: _File, after: int, spans: Sequence[Span], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Rows of a file, in the columns of a schema; nothing where retention has just taken the file."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    with contextlib.suppress(FileNotFoundError), pq.ParquetFile(file.path) as parquet:
-        there = set(parquet.schema_arrow.names)
-        groups = [
-            place
-            for place in range(parquet.num_row_groups)
-            if parquet.metadata.row_group(place).column(0).statistics.max > after
-        ]
-        names = [one.name for one in schema if one.name in there]
-        for batch in parquet.iter_batches(BATCH_ROWS, groups, names):
-            at = batch.column("at").cast(pa.int64())
-            kept = pc.greater(batch.column("sequence"), after)
-            inside = [pc.and_(pc.greater_equal(at, low), pc.less(at, high)) for low, high in spans]
-            kept = pc.and_(kept, functools.reduce(pc.or_, inside))
-            columns = [
-                batch.column(one.name) if one.name in there else pa.nulls(len(batch), one.type) for one in schema
-            ]
-            yield pa.RecordBatch.from_arrays(columns, schema=schema).filter(kept)
-
-
-def _entries(file: _File, after: int, spans: Sequence[Span], *, features: bool) -> Iterator[Entry]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    kind, model = file.partition.kind, file.partition.model
-    names: list[str] = []
-    if features and kind == "predictions":
-        with contextlib.suppress(FileNotFoundError):
-            names = [name for name in pq.read_schema(file.path).names if _is_feature(name)]
-    fields = Prediction.__struct_fields__ if kind == "predictions" else Outcome.__struct_fields__
-    for batch in _read(file, after, spans, _schema(kind, names)):
-        columns: dict[str, list[Any]] = {"model": [model] * len(batch)}
-        for one in batch.schema:
-            values = batch.column(one.name)
-            if pa.types.is_timestamp(one.type):
-                # An int by an int: the quotient is the very float that was recorded.
-                columns[one.name] = [
-                    None if value is None else value / 1_000_000_000 for value in values.cast(pa.int64()).to_pylist()
-                ]
-            elif features or one.name != "missing":
-                columns[one.name] = values.to_pylist()
-        if kind == "predictions":
-            columns["features"] = _features_of(columns, names) if features else [{}] * len(batch)
-        made = Prediction if kind == "predictions" else Outcome
-        for sequence, confirmed, *values in zip(
-            columns["sequence"], columns["confirmed"], *(columns[name] for name in fields), strict=True
-        ):
-            yield Entry(sequence, made(*values), confirmed)
-
-
-def _features_of(columns: dict[str, list[Any]], names: Sequence[str]) -> list[dict[str, float | str | None]]:
-    found: list[dict[str, float | str | None]] = [dict.fromkeys(missing) for missing in columns["missing"]]
-    for column in names:
-        name = column.removeprefix(NUMERIC if column.startswith(NUMERIC) else CATEGORICAL)
-        for features, value in zip(found, columns[column], strict=True):
-            if value is not None:
-                features[name] = value
-    return found
-
-
-def _labelled(batch: pa.RecordBatch, outcomes: pd.DataFrame, schema: pa.Schema) -> pa.RecordBatch:
-    """A batch with the outcome of each row beside it."""
-    import pyarrow as pa
-
-    places = outcomes.index.get_indexer(batch.column("request_id").to_pylist())
-    known = places >= 0
-
-    def joined(column: str, kind: pa.DataType) -> pa.Array:
-        if not len(outcomes):
-            return pa.nulls(len(batch), kind)
-        return pa.array(outcomes[column].to_numpy()[places], mask=~known).cast(kind)
-
-    labels = {
-        "label": joined("label", pa.int8()),
-        "observed_at": joined("observed_at", _moment()),
-        "labelled_at": joined("at", _moment()),
-    }
-    columns = [labels[name] if name in labels else batch.column(name) for name in schema.names]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
 def _buffered(entries: Iterable[Entry]) -> Iterator[tuple[Partition, list[Entry]]]:
     """Records by partition, in lots that keep memory bounded however many partitions there are."""
     waiting: dict[Partition, list[Entry]] = defaultdict(list)
     sizes: dict[Partition, int] = defaultdict(int)
+    total = 0
     for entry in entries:
-        partition = _partition(entry.record)
+        partition = partition_of(entry.record)
         waiting[partition].append(entry)
-        sizes[partition] += len(encode(entry.record))
-        if sum(sizes.values()) >= BUFFER_BYTES:
+        size = len(encode(entry.record))
+        sizes[partition] += size
+        total += size
+        if total >= BUFFER_BYTES:
             largest = max(sizes, key=lambda one: sizes[one])
             yield largest, waiting.pop(largest)
-            del sizes[largest]
+            total -= sizes.pop(largest)
     yield from waiting.items()
-
-
-def _partition(record: Record) -> Partition:
-    kind: Kind = "predictions" if isinstance(record, Prediction) else "outcomes"
-    return Partition(kind, record.model, _EPOCH.date() + timedelta(days=_exact(record.at) // _DAY))
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DAY = 86_400 * 1_000_000_000
-
-
-def _exact(seconds: float) -> int:
-    """Nanoseconds of a moment: whole and part apart, so that no digit is lost and the float can be had back."""
-    whole = math.floor(seconds)
-    return whole * 1_000_000_000 + round((seconds - whole) * 1e9)
-
-
-def _nanoseconds(seconds: float | None) -> int | None:
-    return None if seconds is None else _exact(seconds)
-
-
-def _span(first: float, end: float) -> Span:
-    return (ALWAYS[0] if first == -math.inf else _exact(first), ALWAYS[1] if end == math.inf else _exact(end))
-
-
-def _touches(day: date, spans: Sequence[Span]) -> bool:
-    begins = (day - _EPOCH.date()).days * _DAY
-    return any(begins < end and first < begins + _DAY for first, end in spans)
-
-
-# Files and folders
 
 
 def _rows(file: _File) -> int:
@@ -769,11 +591,3 @@ def _remove(paths: Sequence[Path]) -> None:
         path.unlink()
     if paths:
         sync_folder(paths[0].parent)
-
-
-def _make(folder: Path) -> None:
-    """Make a folder, and those above it, durable."""
-    if not folder.exists():
-        _make(folder.parent)
-        folder.mkdir()
-        sync_folder(folder.parent)

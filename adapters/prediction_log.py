@@ -202,7 +202,7 @@ class PredictionLog:
         sync_seconds
             Time between two syncs under `Fsync.INTERVAL`.
         first
-            Sequence of the first record where the log is empty: what comes after the archive.
+            Least sequence of the next record: what comes after the archive.
 
         Raises
         ------
@@ -347,20 +347,22 @@ class PredictionLog:
     def _recover(self, first: int) -> None:
         while True:
             try:
-                through = self._scan(first)
+                through = self._scan()
                 break
             except FileNotFoundError:
                 continue  # the oldest segments have just gone to the archive
+        if self._next < first:
+            self._next, through = first, first - 1  # an older log was put back: its records are in the archive
         if through < self._next - 1:
             marked = struct.pack("<QQ", through + 1, self._next - 1)
             with self._guard:
                 self._write(_UNCONFIRMED, 0, self._next - 1, marked)
 
-    def _scan(self, first: int) -> int:
+    def _scan(self) -> int:
         """Find where the log ends, and cut its torn tail; up to which record is known whether answers left."""
         paths = segments(self.folder)
-        self._next = int(paths[0].stem) if paths else first
-        through = self._next - 1
+        self._next = int(paths[0].stem) if paths else 1
+        through = self._next - 1  # what went to the archive was settled
         for path in paths:
             newest = path == paths[-1]
             good = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import time
@@ -13,6 +14,7 @@ import pytest
 from adapters.ops_store import OpsStore
 from adapters.prediction_archive import PredictionArchive
 from adapters.prediction_log import segments
+from cli.predictions import Compaction
 from lifecycle.records import AuditRecord
 from tests.adapters.test_prediction_archive import outcome, prediction, write
 from tests.cli.conftest import MODEL, Place
@@ -81,6 +83,7 @@ def test_a_model_file_that_is_wrong_deletes_nothing_and_is_told(place: Place):
     assert len(list(PredictionArchive(folder).entries())) == 4
 
 
+@pytest.mark.slow
 def test_the_gateway_follows_its_policy_and_a_flag_goes_before_it(place: Place):
     policy = place.folder / "serving.yaml"
     policy.write_text("limits: {body_bytes: 100, rate: 1, burst: 2}\n")
@@ -92,12 +95,55 @@ def test_the_gateway_follows_its_policy_and_a_flag_goes_before_it(place: Place):
     with serving(place) as gateway:
         several = [httpx.post(f"{gateway.address}/outcomes", json={"outcomes": []}).status_code for _ in range(20)]
         assert 429 in several
+
+
+def test_a_policy_that_is_wrong_starts_no_gateway(place: Place):
+    policy = place.folder / "serving.yaml"
     policy.write_text("limits: {rates: 1}\n")
-    wrong = place.run("serve", "--port", "0")
+    place.extra["PRODECKS_SERVING"] = str(policy)
+    wrong = place.call("serve", "--port", "0")
     assert wrong.code == 2
     assert "did you mean 'rate'" in wrong.err
 
 
+def test_compaction_beside_operate_is_done_when_it_is_due_and_told_when_it_fails(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in place.environment.items():
+        monkeypatch.setenv(name, value)
+    told: list[str] = []
+    beside = Compaction("local", told.append)
+    beside.tick()
+    beside.stop()
+    archive = PredictionArchive(place.var / "serving")
+    assert archive.compacted_at is None  # there is nothing to move
+    filled(place, "50d")
+    beside.tick()
+    beside.wait()
+    assert archive.through == 4
+    at = archive.compacted_at
+    beside.tick()
+    beside.wait()
+    assert archive.compacted_at == at  # it is not due yet
+    os.utime(archive.folder / "lock", (0, 0))
+    with archive._alone():
+        os.utime(archive.folder / "lock", (0, 0))
+        beside.tick()
+        beside.wait()
+    assert told == []  # somebody else was at it
+    (archive.folder / "state.json").write_text("?")
+    os.utime(archive.folder / "lock", (0, 0))
+    beside.tick()
+    assert beside._process is not None
+    beside._process.wait(60)
+    beside.tick()
+    assert len(told) == 1
+    assert "predictions were not compacted" in told[0]
+    assert "state.json is damaged" in told[0]
+    beside.stop()
+
+
+@pytest.mark.slow
 def test_operate_compacts_by_itself_and_goes_on_when_it_cannot(place: Place):
     folder = filled(place, "50d")
     looked = place.run("operate", "--once")
