@@ -344,7 +344,7 @@ class PredictionArchive:
         yield from self.entries(after, features=False)
 
     def scan(self, model: str, start: datetime, end: datetime) -> pa.RecordBatchReader:
-        """A model's predictions of a window, each with its outcome, in the order of the record.
+        """A model's predictions of a window, each with its outcome; those of a day come in the order of the record.
 
         Outcomes join by request id, whenever they came; one that names an entity alone belongs to the entity's newest
         prediction up to the moment it is about. The first outcome of a prediction counts. What is on record when the
@@ -415,7 +415,7 @@ class PredictionArchive:
                     features |= {name for name in pq.read_schema(file.path).names if is_feature(name)}
         waiting = [entry for entry in waiting if nanoseconds(entry.record.at) >= window[0]]
         table = pa.Table.from_batches([*tables, batch_of(waiting, schema)], schema)
-        return _Survey(features, table.to_pandas(), last)
+        return _Survey(features, table.sort_by("sequence").to_pandas(), last)
 
     def _joined(self, model: str, window: Span, survey: _Survey) -> pd.DataFrame:
         """Outcomes by request id, the first of each."""

@@ -347,18 +347,18 @@ class PredictionLog:
     def _recover(self, first: int) -> None:
         while True:
             try:
-                through = self._scan()
+                through = self._scan(first)
                 break
             except FileNotFoundError:
                 continue  # the oldest segments have just gone to the archive
         if self._next < first:
-            self._next, through = first, first - 1  # an older log was put back: its records are in the archive
+            self._next, through = first, first - 1
         if through < self._next - 1:
             marked = struct.pack("<QQ", through + 1, self._next - 1)
             with self._guard:
                 self._write(_UNCONFIRMED, 0, self._next - 1, marked)
 
-    def _scan(self) -> int:
+    def _scan(self, first: int) -> int:
         """Find where the log ends, and cut its torn tail; up to which record is known whether answers left."""
         paths = segments(self.folder)
         self._next = int(paths[0].stem) if paths else 1
@@ -368,7 +368,8 @@ class PredictionLog:
             good = 0
             with path.open("rb") as file:
                 for group in _groups(path, file, torn_tail=newest):
-                    if group.count and group.first != self._next:
+                    # What a log that was put back from a backup lacks is in the archive.
+                    if group.count and group.first != self._next and not self._next < group.first <= first:
                         raise ConfigError(
                             f"{path}: record {group.first} follows {self._next - 1}; accepted: a log without a hole"
                         )
