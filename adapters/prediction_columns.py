@@ -24,6 +24,8 @@ Kind = Literal["predictions", "outcomes"]
 KINDS: tuple[Kind, ...] = ("predictions", "outcomes")
 NUMERIC, CATEGORICAL = "numeric_", "categorical_"
 BATCH_ROWS = 65_536
+BATCH_RECORDS = 4_096
+"""Rows at once that become records: these take far more memory."""
 Span = tuple[int, int]
 """Nanoseconds since 1970, UTC: from (included) and to (not)."""
 ALWAYS: Span = (-(2**63), 2**63 - 1)
@@ -71,11 +73,18 @@ def feature_columns(record: Record) -> set[str]:
     """Columns that hold a record's features: two for a feature that one version reads as a number and another as text."""
     if isinstance(record, Outcome):
         return set()
-    return {
-        (CATEGORICAL if isinstance(value, str) else NUMERIC) + name
-        for name, value in record.features.items()
-        if value is not None
-    }
+    return {_column(name, type(value)) for name, value in record.features.items() if value is not None}
+
+
+@functools.lru_cache(maxsize=10_000)
+def _column(feature: str, kind: type) -> str:
+    return (CATEGORICAL if kind is str else NUMERIC) + feature
+
+
+def _feature(column: str) -> tuple[str, bool]:
+    """A column's feature, and whether it is text."""
+    text = column.startswith(CATEGORICAL)
+    return column.removeprefix(CATEGORICAL if text else NUMERIC), text
 
 
 def is_feature(column: str) -> bool:
@@ -93,20 +102,23 @@ def batch_of(entries: Sequence[Entry], schema: pa.Schema) -> pa.RecordBatch:
         if name in ("at", "observed_at", "until"):
             return [_or_none(getattr(entry.record, name)) for entry in entries]
         if name == "missing":
-            return [[one for one, value in features.items() if value is None] for features in features_of]
-        if name.startswith(CATEGORICAL):
-            values = [features.get(name.removeprefix(CATEGORICAL)) for features in features_of]
-            return [value if isinstance(value, str) else None for value in values]
-        if name.startswith(NUMERIC):
-            values = [features.get(name.removeprefix(NUMERIC)) for features in features_of]
-            return [None if isinstance(value, str) else value for value in values]
+            return [
+                [one for one, value in features.items() if value is None] if None in features.values() else []
+                for features in features_of
+            ]
+        if is_feature(name):
+            feature, text = _feature(name)
+            values = [features.get(feature) for features in features_of]
+            return [value if isinstance(value, str) is text else None for value in values]
         return [getattr(entry.record, name) for entry in entries]
 
     features_of = [entry.record.features for entry in entries if isinstance(entry.record, Prediction)]
     return pa.RecordBatch.from_arrays([pa.array(column(one.name), one.type) for one in schema], schema=schema)
 
 
-def read_rows(path: Path, after: int, spans: Sequence[Span], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def read_rows(
+    path: Path, after: int, spans: Sequence[Span], schema: pa.Schema, batch_rows: int = BATCH_ROWS
+) -> Iterator[pa.RecordBatch]:
     """Rows of a file, in the columns of a schema; nothing where retention has just taken the file.
 
     Parameters
@@ -119,6 +131,8 @@ def read_rows(path: Path, after: int, spans: Sequence[Span], schema: pa.Schema) 
         Times whose rows are read; at least one.
     schema
         Columns; those that the file does not have are null.
+    batch_rows
+        Most rows at once.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -132,7 +146,7 @@ def read_rows(path: Path, after: int, spans: Sequence[Span], schema: pa.Schema) 
             if parquet.metadata.row_group(place).column(0).statistics.max > after
         ]
         names = [one.name for one in schema if one.name in there]
-        for batch in parquet.iter_batches(BATCH_ROWS, groups, names):
+        for batch in parquet.iter_batches(batch_rows, groups, names):
             at = batch.column("at").cast(pa.int64())
             kept = pc.greater(batch.column("sequence"), after)
             inside = [pc.and_(pc.greater_equal(at, low), pc.less(at, high)) for low, high in spans]
@@ -156,7 +170,7 @@ def read_entries(
         with contextlib.suppress(FileNotFoundError):
             names = [name for name in pq.read_schema(path).names if is_feature(name)]
     fields = Prediction.__struct_fields__ if kind == "predictions" else Outcome.__struct_fields__
-    for batch in read_rows(path, after, spans, schema_of(kind, names)):
+    for batch in read_rows(path, after, spans, schema_of(kind, names), BATCH_RECORDS):
         columns: dict[str, list[Any]] = {"model": [partition.model] * len(batch)}
         for one in batch.schema:
             values = batch.column(one.name)
@@ -179,7 +193,7 @@ def read_entries(
 def _features(columns: dict[str, list[Any]], names: Sequence[str]) -> list[dict[str, float | str | None]]:
     found: list[dict[str, float | str | None]] = [dict.fromkeys(missing) for missing in columns["missing"]]
     for column in names:
-        name = column.removeprefix(NUMERIC if column.startswith(NUMERIC) else CATEGORICAL)
+        name, _ = _feature(column)
         for features, value in zip(found, columns[column], strict=True):
             if value is not None:
                 features[name] = value
@@ -216,8 +230,14 @@ def labelled(batch: pa.RecordBatch, outcomes: pd.DataFrame, schema: pa.Schema) -
 
 def partition_of(record: Record) -> Partition:
     """Where a record belongs, by the day it was made or came."""
-    kind: Kind = "predictions" if isinstance(record, Prediction) else "outcomes"
-    return Partition(kind, record.model, EPOCH.date() + timedelta(days=nanoseconds(record.at) // _DAY))
+    return _partition(
+        "predictions" if isinstance(record, Prediction) else "outcomes", record.model, nanoseconds(record.at) // _DAY
+    )
+
+
+@functools.lru_cache(maxsize=10_000)
+def _partition(kind: Kind, model: str, day: int) -> Partition:
+    return Partition(kind, model, EPOCH.date() + timedelta(days=day))
 
 
 def nanoseconds(seconds: float) -> int:

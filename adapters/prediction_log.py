@@ -533,7 +533,7 @@ def _entries(
                 for offset, raw in enumerate(_split(path, group)):
                     sequence = group.first + offset
                     if sequence > after:
-                        sure = not any(low <= sequence <= high for low, high in near)
+                        sure = not near or not any(low <= sequence <= high for low, high in near)
                         yield Entry(sequence, _decoder.decode(raw), sure)
 
 

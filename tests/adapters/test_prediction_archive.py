@@ -517,6 +517,13 @@ def test_a_label_that_comes_weeks_later_joins_and_the_first_of_two_counts(tmp_pa
     assert list(found["categorical_kind"]) == ["Köln", "Köln", "Köln"]
 
 
+def test_the_first_of_two_labels_is_the_one_recorded_first_whatever_their_days(tmp_path: Path):
+    write(tmp_path, [prediction("a"), outcome("a", 1, NOW + 30 * HOUR), outcome("a", 0, NOW)])
+    before = scanned(tmp_path)
+    PredictionArchive(tmp_path).compact()
+    assert list(before.label) == list(scanned(tmp_path).label) == [1]
+
+
 def test_an_outcome_of_an_entity_belongs_to_its_newest_prediction_up_to_then(tmp_path: Path):
     write(
         tmp_path,
