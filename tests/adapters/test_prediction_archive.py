@@ -108,6 +108,19 @@ def test_finished_segments_become_files_by_model_and_day_that_duckdb_and_pandas_
     assert sorted(by_pandas.request_id) == ["a", "b", "c"]
 
 
+def test_the_query_of_the_serving_guide_runs(tmp_path: Path):
+    features = {"distance": 100.0, "wind_gust": None}
+    write(
+        tmp_path,
+        [prediction("a", model="flight_delay", features=features), outcome("a", model="flight_delay")],
+        [prediction("b", model="flight_delay", version="2", features={"distance": 300.0, "carrier": "AA"})],
+    )
+    PredictionArchive(tmp_path).compact()
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    query = guide.split("```sql")[1].split("```")[0].replace("var/serving", str(tmp_path))
+    assert sorted(duckdb.sql(query).fetchall()) == [("1", 0.25, 1.0, 100.0, 1), ("2", 0.25, None, 300.0, 0)]
+
+
 def test_every_field_comes_back_as_it_went_in(tmp_path: Path):
     written: list[Record] = [
         prediction("a", 1_772_409_601.123457, features={"x": -0.0, "none": None, "kind": ""}, score=1 / 3),

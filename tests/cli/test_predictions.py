@@ -106,6 +106,7 @@ def test_a_policy_that_is_wrong_starts_no_gateway(place: Place):
     assert "did you mean 'rate'" in wrong.err
 
 
+@pytest.mark.slow
 def test_compaction_beside_operate_is_done_when_it_is_due_and_told_when_it_fails(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ):
