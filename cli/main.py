@@ -38,6 +38,7 @@ rollout = typer.Typer(
     no_args_is_help=True,
 )
 keys = typer.Typer(help="API keys of the gateway: add, list, remove.", no_args_is_help=True)
+predictions = typer.Typer(help="The archive of predictions and outcomes: compact, list.", no_args_is_help=True)
 override = typer.Typer(help="Let a failed gate pass, on record: who, why, until when.", no_args_is_help=True)
 app.add_typer(models, name="models")
 app.add_typer(stacks, name="stacks")
@@ -45,6 +46,7 @@ app.add_typer(runs, name="runs")
 app.add_typer(override, name="override")
 app.add_typer(rollout, name="rollout")
 app.add_typer(keys, name="keys")
+app.add_typer(predictions, name="predictions")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts.")]
 StackOption = Annotated[str, typer.Option("--stack", help="Stack file: where it runs.")]
@@ -251,30 +253,52 @@ def stacks_apply(name: str) -> None:
 @app.command("serve")
 def serve(
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; without keys only a loopback one.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="Port; 0 takes a free one.")] = 8500,
-    rate: Annotated[
-        float | None, typer.Option("--rate", help="Requests a second of one client; default: no limit.")
+        str | None, typer.Option("--host", help="Address to listen on; without keys only a loopback one.")
     ] = None,
+    port: Annotated[int | None, typer.Option("--port", min=0, max=65_535, help="Port; 0 takes a free one.")] = None,
+    rate: Annotated[float | None, typer.Option("--rate", help="Requests a second of one client.")] = None,
     burst: Annotated[
-        int, typer.Option("--burst", min=1, help="Requests one client may make at once under --rate.")
-    ] = 100,
+        int | None, typer.Option("--burst", min=1, help="Requests one client may make at once under --rate.")
+    ] = None,
     fsync: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--fsync", help="When a prediction counts as kept: every_group (survives loss of power), interval, never."
         ),
-    ] = "every_group",
+    ] = None,
     answer_unrecorded: Annotated[
-        bool,
-        typer.Option("--answer-unrecorded", help="While the log's disk is full, answer instead of refusing with 503."),
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--answer-unrecorded/--refuse-unrecorded",
+            help="While the log's disk is full, answer instead of refusing with 503.",
+        ),
+    ] = None,
 ) -> None:
-    """Serve every deployed model, each prediction on record before its answer leaves, until Ctrl-C."""
+    """Serve every deployed model, each prediction on record before its answer leaves, until Ctrl-C.
+
+    What is not said here stands in [bold]configs/policies/serving.yaml[/bold].
+    """
     from cli.serve import serve as run
 
     raise typer.Exit(run(host, port, rate, burst, answer_unrecorded, fsync))
+
+
+@predictions.command("compact")
+def predictions_compact(stack: StackOption = "local", as_json: JsonOption = False) -> None:
+    """Move finished segments of the prediction log into the archive, and delete the days no model file keeps."""
+    from cli.predictions import compact
+
+    compact(stack, as_json=as_json)
+
+
+@predictions.command("list")
+def predictions_list(
+    model: Annotated[str | None, typer.Option("--model", help="Only this model's.")] = None, as_json: JsonOption = False
+) -> None:
+    """List what the archive holds by model and day."""
+    from cli.predictions import list_holdings
+
+    list_holdings(model, as_json=as_json)
 
 
 @app.command("operate")

@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from adapters.model_files import ROOT
-from adapters.prediction_log import Follower, Prediction
+from adapters.prediction_archive import PredictionArchive, Tail
+from adapters.prediction_log import Prediction
 from adapters.rollout_store import Change, RolloutStore
+from cli.predictions import Compaction
 from cli.rollouts import Deployment, settle
 from cli.serve import serving_folder
 from cli.workspace import Workspace
@@ -48,7 +50,7 @@ class Operator:
         self._rollouts = RolloutStore(OpsStore.open(workspace.services.ops))
         self._deployments: dict[str, Deployment] = {}
         self._watches: dict[str, Watch] = {}
-        self._followers: dict[str, Follower] = {}
+        self._tails: dict[str, Tail] = {}
 
     def tick(self) -> int:
         """Look at every model once; how many changes were made."""
@@ -108,7 +110,7 @@ class Operator:
         return answer
 
     def _watch(self, model: str, deployment: Deployment, change: Change) -> Watch:
-        """The watch over a rollout's step, with everything read that the log holds by now."""
+        """The watch over a rollout's step, with everything read that is on record by now."""
         watch = self._watches.get(model)
         state = change.state
         same = watch is not None and (watch.state.rollout_id, watch.state.stage, watch.state.step, watch.state.since) == (
@@ -116,10 +118,9 @@ class Operator:
         )  # fmt: skip
         if watch is None or not same:
             watch = self._watches[model] = Watch(state, deployment.spec.rollout, deployment.spec.business)
-            self._followers[model] = Follower(serving_folder() / "log")
-        for record in self._followers[model].new():
-            if record.model != model:
-                continue
+            archive = PredictionArchive(serving_folder())
+            self._tails[model] = Tail(archive, model, watch.spans(time.time()))
+        for record in self._tails[model].new():
             if isinstance(record, Prediction):
                 shadow = record.role == "shadow"
                 answer = Answer(record.version, record.at, record.score, record.decision, record.latency_ms, shadow)
@@ -158,15 +159,20 @@ def operate(stack: str, every: float, once: bool, gateway: str) -> int:
         sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {line}\n")
         sys.stderr.flush()
 
-    operator = Operator(workspace, tell, gateway)
+    operator, compaction = Operator(workspace, tell, gateway), Compaction(stack, tell)
     if once:
         made = operator.tick()
         tell(f"{made} changes")
+        compaction.tick()
+        compaction.wait()
         return 0
     tell(f"operating every {every:g} s from {ROOT.name}; Ctrl-C stops it")
     try:
         while True:
             operator.tick()
+            compaction.tick()
             time.sleep(every)
     except KeyboardInterrupt:
         return 0
+    finally:
+        compaction.stop()

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from adapters.services import var_folder
+from adapters.services import serving_policy, var_folder
 from lifecycle.errors import BusyError, ConfigError, UnavailableError
 
 ISSUER, AUDIENCE, JWKS = "PRODECKS_OIDC_ISSUER", "PRODECKS_OIDC_AUDIENCE", "PRODECKS_OIDC_JWKS_URL"
@@ -26,13 +26,26 @@ def serving_folder() -> Path:
     return var_folder() / "serving"
 
 
-def serve(host: str, port: int, rate: float | None, burst: int, answer_unrecorded: bool, fsync: str) -> int:
+def serve(
+    host: str | None,
+    port: int | None,
+    rate: float | None,
+    burst: int | None,
+    answer_unrecorded: bool | None,
+    fsync: str | None,
+) -> int:
     """Run the gateway until it is stopped; the exit code.
+
+    Parameters
+    ----------
+    host, port, rate, burst, answer_unrecorded, fsync
+        Instead of what the serving policy says; None to follow it.
 
     Raises
     ------
     ConfigError
-        An address others can reach, without anybody to tell them apart; an unknown sync policy.
+        An address others can reach, without anybody to tell them apart; an unknown sync policy; a policy file or
+        archive that is wrong.
     BusyError
         The port is taken, or another gateway writes the same log.
     UnavailableError
@@ -41,11 +54,16 @@ def serve(host: str, port: int, rate: float | None, burst: int, answer_unrecorde
     import uvicorn
 
     from adapters.model_store import ModelStore
+    from adapters.prediction_archive import PredictionArchive
     from adapters.prediction_log import Fsync, PredictionLog
     from serving.access import Access, Principal, Role, checked_rate, load_keys
     from serving.gateway import Gateway, Options
 
-    folder = serving_folder()
+    folder, policy = serving_folder(), serving_policy()
+    limits, recording = policy.limits, policy.recording
+    host, port = policy.host if host is None else host, policy.port if port is None else port
+    fsync = recording.fsync if fsync is None else fsync
+    rate, burst = limits.rate if rate is None else rate, limits.burst if burst is None else burst
     keys, tokens = load_keys(folder / "keys.json"), _tokens()
     loopback = _is_loopback(host)
     if not loopback and not keys and tokens is None:
@@ -59,9 +77,23 @@ def serve(host: str, port: int, rate: float | None, burst: int, answer_unrecorde
         raise ConfigError(f"--fsync {fsync!r}; accepted: {', '.join(one.value for one in Fsync)}")
     listening = _listen(host, port)
     _log_security(folder)
-    predictions = PredictionLog.open(folder / "log", fsync=Fsync(fsync))
+    predictions = PredictionLog.open(
+        folder / "log",
+        Fsync(fsync),
+        recording.segment_bytes,
+        recording.segment_seconds,
+        recording.sync_seconds,
+        first=PredictionArchive(folder).through + 1,
+    )
     access = Access(keys, tokens, open_as, checked_rate(rate), burst, time.monotonic)
-    gateway = Gateway(ModelStore(folder), predictions, access, Options(answer_unrecorded=answer_unrecorded))
+    options = Options(
+        answer_unrecorded=recording.answer_unrecorded if answer_unrecorded is None else answer_unrecorded,
+        most_bytes=limits.body_bytes,
+        body_seconds=limits.body_seconds,
+        follow_seconds=policy.follow_seconds,
+        remembered=recording.remembered,
+    )
+    gateway = Gateway(ModelStore(folder), predictions, access, options)
     address = f"http://{host if ':' not in host else f'[{host}]'}:{listening.getsockname()[1]}"
     models = ModelStore(folder).models()
     sys.stderr.write(
@@ -74,8 +106,8 @@ def serve(host: str, port: int, rate: float | None, burst: int, answer_unrecorde
         log_level="warning",
         access_log=False,
         lifespan="on",
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=10,
+        timeout_keep_alive=limits.idle_seconds,
+        timeout_graceful_shutdown=policy.stop_seconds,
         server_header=False,
         backlog=2048,
     )

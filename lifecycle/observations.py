@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,8 @@ from lifecycle.spec import Business
 from lifecycle.spec import Rollout as Plan
 
 P95 = 0.95
+PAST_SECONDS = 3_600.0
+"""Of a baseline's answers before a step: enough to know how quick it was."""
 GUARD_ALPHA = 1e-5
 """Chance of a false alarm in one guarded stretch: with stretches of five minutes about once a year."""
 MOST_AWAITED = 500_000
@@ -224,6 +227,24 @@ class Watch:
                     one.labelled(answer, label)
             elif answer.version == self.state.candidate:
                 self._label_alone(answer, label)
+
+    def spans(self, now: float) -> list[tuple[float, float]]:
+        """Times whose records count, for whoever reads them from an archive of years.
+
+        Parameters
+        ----------
+        now
+            Unix seconds.
+
+        Returns
+        -------
+        list of (float, float)
+            Unix seconds, from (included) and to (not): the baseline's past, and the step, or its newest stretch where
+            the step has no end.
+        """
+        since = self._whole.since
+        newest = since if self._bounded else max(since, now - 2 * self._window)
+        return [(since - PAST_SECONDS, since), (newest, math.inf)]
 
     def findings(self) -> list[Finding]:
         """Findings about the whole step, those about its newest stretch in their place where these are worse."""

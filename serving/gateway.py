@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from adapters.model_store import ModelStore
+from adapters.prediction_archive import PredictionArchive
 from adapters.prediction_log import Outcome, PredictionLog
 from lifecycle.errors import ConfigError
 from lifecycle.traffic import Role as Part
@@ -24,7 +25,7 @@ from serving import dialects
 from serving.access import MATRIX, Access, Denied, Principal, Role, credential_of
 from serving.batching import Batcher, Job, Unrecorded, VersionFailed
 from serving.measures import Measures
-from serving.outcomes import OutcomeIndex, read_outcomes
+from serving.outcomes import MOST_REMEMBERED, OutcomeIndex, read_outcomes
 from serving.rows import InvalidRequest, checked
 from serving.versions import Models, Served
 
@@ -53,10 +54,19 @@ class Options:
         While the log's disk takes nothing: answer all the same. By default it refuses with 503.
     most_bytes
         Largest body.
+    body_seconds
+        Longest wait for more of a body.
+    follow_seconds
+        Time between two looks at the routing tables.
+    remembered
+        Newest predictions whose outcomes are placed at once.
     """
 
     answer_unrecorded: bool = False
     most_bytes: int = MOST_BYTES
+    body_seconds: float = BODY_SECONDS
+    follow_seconds: float = FOLLOW_SECONDS
+    remembered: int = MOST_REMEMBERED
 
 
 class Gateway:
@@ -81,7 +91,7 @@ class Gateway:
         self.measures = Measures()
         self.access = access
         self.options = options
-        self.outcomes = OutcomeIndex()
+        self.outcomes = OutcomeIndex(options.remembered)
         self.started = time.time()
         self.batcher = Batcher(predictions, self.measures, options.answer_unrecorded)
         self._predictions = predictions
@@ -284,6 +294,7 @@ class Gateway:
                     observed_at=now if row.observed_at is None else row.observed_at,
                     at=now,
                     client=principal.client,
+                    until=None if request_id else row.at,
                 )
             )
         if kept:
@@ -320,10 +331,10 @@ class Gateway:
 
     async def _part(self, receive: Receive) -> MutableMapping[str, Any]:
         try:
-            async with asyncio.timeout(BODY_SECONDS):
+            async with asyncio.timeout(self.options.body_seconds):
                 message = await receive()
         except TimeoutError:
-            raise InvalidRequest([f"no more of the body within {BODY_SECONDS:g} s"], 408) from None
+            raise InvalidRequest([f"no more of the body within {self.options.body_seconds:g} s"], 408) from None
         if message["type"] == "http.disconnect":
             raise ClientGone
         return message
@@ -383,7 +394,8 @@ class Gateway:
     async def start(self) -> None:
         """Load what the routing tables name, and follow them."""
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, self.outcomes.restore, self._predictions.records())
+        archive = PredictionArchive(self._predictions.folder.parent)
+        await loop.run_in_executor(None, self.outcomes.restore, archive.recent(self.options.remembered))
         for model in self.models.changed():
             await loop.run_in_executor(None, self.models.refresh, model)
             self._show(model)
@@ -402,7 +414,7 @@ class Gateway:
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(FOLLOW_SECONDS)
+            await asyncio.sleep(self.options.follow_seconds)
             for model in self.models.changed():
                 await loop.run_in_executor(None, self.models.refresh, model)
                 self._show(model)

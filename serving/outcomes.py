@@ -43,9 +43,16 @@ class Remembered:
 
 
 class OutcomeIndex:
-    """The newest predictions by request id and by entity; older ones are joined from the log."""
+    """The newest predictions by request id and by entity; older ones are joined from the record.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    most
+        How many are remembered.
+    """
+
+    def __init__(self, most: int = MOST_REMEMBERED) -> None:
+        self._most = most
         self._by_id: OrderedDict[tuple[str, str], Remembered] = OrderedDict()
         self._by_entity: dict[tuple[str, str], list[tuple[float, str]]] = {}
 
@@ -54,13 +61,13 @@ class OutcomeIndex:
         self._by_id[model, request_id] = Remembered(at)
         if entity != request_id:
             self._by_entity.setdefault((model, entity), []).append((at, request_id))
-        while len(self._by_id) > MOST_REMEMBERED:
+        while len(self._by_id) > self._most:
             self._by_id.popitem(last=False)
-        if len(self._by_entity) > MOST_REMEMBERED:
+        if len(self._by_entity) > self._most:
             self._by_entity.pop(next(iter(self._by_entity)))
 
     def restore(self, entries: Iterable[Entry]) -> None:
-        """Remember what the log holds."""
+        """Remember what is on record."""
         for entry in entries:
             record = entry.record
             if isinstance(record, Prediction) and record.role != "shadow":
@@ -84,7 +91,7 @@ class OutcomeIndex:
         -------
         status
             recorded, late (recorded all the same), duplicate (the same label again), contradicts (another label than
-            the one on record), or unknown: no such prediction in memory, recorded for the log's own join.
+            the one on record), or unknown: no such prediction in memory, recorded, to be joined from the record.
         request_id
             The prediction's; empty when unknown and none was given.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -73,7 +74,7 @@ def test_a_tail_cut_anywhere_costs_its_own_group_and_no_other(tmp_path: Path):
     fill(tmp_path / "whole", [2, 1, 3])
     content = segments(tmp_path / "whole")[0].read_bytes()
     ends = [len(MAGIC)]
-    ends += [group.end for group in prediction_log._groups(Path("x"), content, torn_tail=True)]
+    ends += [group.end for group in prediction_log._groups(Path("x"), io.BytesIO(content), torn_tail=True)]
     kept = [0, 2, 3, 6]
     for length in range(len(content) + 1):
         folder = tmp_path / str(length)
@@ -92,7 +93,7 @@ def test_a_tail_cut_anywhere_costs_its_own_group_and_no_other(tmp_path: Path):
 def test_a_flipped_byte_is_noticed_wherever_it_is(tmp_path: Path):
     fill(tmp_path / "whole", [1, 1, 1])
     content = segments(tmp_path / "whole")[0].read_bytes()
-    last = list(prediction_log._groups(Path("x"), content, torn_tail=True))[-1].offset
+    last = list(prediction_log._groups(Path("x"), io.BytesIO(content), torn_tail=True))[-1].offset
     for place in range(0, len(content), 3):
         folder = tmp_path / str(place)
         (folder / "segments").mkdir(parents=True)

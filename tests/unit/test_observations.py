@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -236,3 +237,13 @@ def test_a_tie_is_half_a_pair_in_order():
     labels.add(1, 0.5, 1)
     labels.add(1, 0.5, 0)
     assert (labels.counts().pairs, labels.counts().ordered) == (1, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("stage", "age", "newest"),
+    [(Stage.CANARY, 86_400.0, 0.0), (Stage.LIVE, 86_400.0, 86_280.0), (Stage.LIVE, 10.0, 0.0)],
+)
+def test_what_a_watch_has_to_read_is_the_step_or_the_newest_of_a_life(stage: Stage, age: float, newest: float):
+    past, recent = Told(stage, window=60.0).watch.spans(T + age)
+    assert past == (T - 3_600, T)
+    assert recent == (T + newest, math.inf)
