@@ -388,12 +388,20 @@ class Follower:
     ----------
     folder
         The log's; it need not exist yet.
+    since
+        Unix seconds: reading begins one segment before the first that was written to since then, so that what it costs
+        does not grow with the log. None for all of it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, since: float | None = None) -> None:
         self._folder = folder
         self._segment: Path | None = None
         self._offset = 0
+        old = [
+            path for path in segments(folder) if since is not None and path.stat().st_mtime < since - 1
+        ]  # coarse clocks
+        if old:
+            self._segment = old[-1]
 
     def new(self) -> Iterator[Record]:
         """Records that came since the last call.

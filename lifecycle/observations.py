@@ -12,6 +12,8 @@ from lifecycle.rollout import Counts, RolloutState, Stage, judge
 from lifecycle.spec import Rollout as Plan
 
 P95 = 0.95
+WINDOW_S = 300.0
+"""Seconds from one fresh count of a `Watch` to the next: its newest stretch is at most two of them."""
 GUARD_ALPHA = 1e-5
 """Chance of a false alarm in one guarded window: with windows of five minutes about once a year."""
 
@@ -143,7 +145,7 @@ class Watch:
         Seconds from one fresh count to the next.
     """
 
-    def __init__(self, state: RolloutState, plan: Plan, window: float = 300.0) -> None:
+    def __init__(self, state: RolloutState, plan: Plan, window: float = WINDOW_S) -> None:
         self.state, self._plan, self._window = state, plan, window
         self._whole = self._fresh(state.since.timestamp())
         self._recent: list[Observer] = []
