@@ -74,6 +74,9 @@ class Reading:
                     break
                 reading.count(record)
             reading.follower = Follower(folder, newest)
+            for record in reading.follower.new():
+                if record.at >= newest:  # what is older was judged at its time
+                    reading.count(record)
         return reading
 
     def read(self) -> list[Finding]:

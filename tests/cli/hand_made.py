@@ -215,7 +215,12 @@ def operating(world: World, gateway: str, *options: str) -> Iterator[subprocess.
 
 
 def row(number: int, *, bad: bool = False) -> dict[str, object]:
-    return {"activity": number % 7 - 3.0, "visits": TURNS_BAD + 1 if bad else 3.0, "plan": "pro", "member_id": f"M{number}"}
+    return {
+        "activity": number % 7 - 3.0,
+        "visits": TURNS_BAD + 1 if bad else 3.0,
+        "plan": "pro",
+        "member_id": f"M{number}",
+    }
 
 
 @dataclass

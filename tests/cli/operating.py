@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 import time
 from collections.abc import Collection
 from datetime import UTC, datetime
@@ -24,9 +25,14 @@ from lifecycle.rollout import RolloutState, Stage, Strategy, live_version, promo
 from lifecycle.traffic import assign
 from tests.cli.hand_made import MODEL, record_versions, twin
 
-VERSIONS = {str(number): twin(number / 10) for number in range(1, 6)}
+VERSIONS = {str(number): twin(number / 10) for number in range(1, 10)}
 QUICK = "rollout: {hold: 0m, min_requests: 100, steps: [0.1, 0.5, 1.0]}\n"
 GATEWAY = "http://127.0.0.1:1"
+
+
+def folder_in_memory() -> tempfile.TemporaryDirectory[str]:
+    """A folder whose writes are quick, where the system has one: what a power cut leaves is not what is tried here."""
+    return tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
 
 
 class StandInRegistry:
@@ -101,12 +107,15 @@ class Here:
         """A gateway that follows every table at once; or, with `follows` False, none of them."""
         self.asked += 1
         tables = [self.store.table(model) for model in self.store.models()] if self.follows else []
-        return {"models": {one.routing.model: {"routing": one.routing.to_dict()} for one in tables if one}, "problems": {}}
+        return {
+            "models": {one.routing.model: {"routing": one.routing.to_dict()} for one in tables if one},
+            "problems": {},
+        }
 
     @property
     def log(self) -> PredictionLog:
         if self._log is None:
-            self._log = PredictionLog.open(self.folder / "var" / "serving" / "log", Fsync.NEVER, segment_bytes=200_000)
+            self._log = PredictionLog.open(self.folder / "var" / "serving" / "log", Fsync.NEVER, segment_bytes=50_000)
         return self._log
 
     def close(self) -> None:
