@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable
@@ -319,23 +321,31 @@ def operate(stack: str, every: float, once: bool, gateway: str) -> int:
         made = operator.tick()
         tell(f"{made} changes")
         return 0
+    stop = threading.Event()
+
+    def ask_to_stop(*_: object) -> None:
+        """End after the look that is under way; asked again, in the middle of it."""
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    for asked in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(asked, ask_to_stop)
     tell(f"operating every {every:g} s from {ROOT.name}; Ctrl-C stops it")
     failed = 0
-    try:
-        while True:
-            try:
-                operator.tick()
-            except UnavailableError as error:
-                failed += 1
-                if failed == 1:
-                    tell(f"{error}; traffic stays as it is, and nothing is judged meanwhile")
-            else:
-                if failed:
-                    tell(f"the ops store answers again, after {failed} tries")
-                failed = 0
-            time.sleep(pause(every, failed))
-    except KeyboardInterrupt:
-        return 0
+    while not stop.is_set():
+        try:
+            operator.tick()
+        except UnavailableError as error:
+            failed += 1
+            if failed == 1:
+                tell(f"{error}; traffic stays as it is, and nothing is judged meanwhile")
+        else:
+            if failed:
+                tell(f"the ops store answers again, after {failed} tries")
+            failed = 0
+        stop.wait(pause(every, failed))
+    return 0
 
 
 def pause(every: float, failed: int) -> float:

@@ -20,9 +20,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from adapters.model_files import load_environment, load_model
+from adapters.model_store import ModelStore
 from adapters.ops_store import OpsStore
 from adapters.registry import TWIN, Registry
 from adapters.rollout_store import Change, RolloutStore
+from cli.release import mirror, route
 from lifecycle.rollout import RolloutState, Stage, Strategy, live_version, promote, propose
 from lifecycle.spec import ModelSpec
 from tests.cli.conftest import MODEL, Place
@@ -177,13 +179,19 @@ class World:
             change = self.change(promote(change.state, datetime.now(UTC), "sure"))
         return change
 
-    def wait(self, version: str, stage: Stage, seconds: float = 30) -> None:
+    def carry_out(self) -> None:
+        """Put what is on record in force, as operate does."""
+        change, store = self.current(), ModelStore(self.place.var / "serving")
+        route(self.spec, change, self.ops, self.registry, store)
+        mirror(self.spec, self.ops, self.registry)
+
+    def wait(self, version: str, stage: Stage, seconds: float = 120) -> None:
         until = time.monotonic() + seconds
         while self.stage() != (version, stage):
             assert time.monotonic() < until, (self.rollouts.history("churn"), self.told)
             time.sleep(0.05)
 
-    def wait_told(self, words: str, seconds: float = 30) -> str:
+    def wait_told(self, words: str, seconds: float = 120) -> str:
         """Wait for a line of `operating`."""
         until = time.monotonic() + seconds
         while True:
@@ -210,7 +218,7 @@ def operating(world: World, gateway: str, *options: str) -> Iterator[subprocess.
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(60)
         listener.join(5)
 
 
@@ -229,7 +237,7 @@ class Load:
 
     address: str
     threads: int = 2
-    pause: float = 0.002
+    pause: float = 0.01
     bad: bool = False
     answered: list[tuple[str, int, float]] = field(default_factory=list)
     """Request id (empty when there is none), status (0 when nobody answered), and seconds it took."""
