@@ -391,17 +391,21 @@ class Follower:
     since
         Unix seconds: reading begins one segment before the first that was written to since then, so that what it costs
         does not grow with the log. None for all of it.
+    most
+        Of more segments than that, those in the middle are left out: at least 2; None for all of them.
     """
 
-    def __init__(self, folder: Path, since: float | None = None) -> None:
+    def __init__(self, folder: Path, since: float | None = None, most: int | None = None) -> None:
         self._folder = folder
         self._segment: Path | None = None
         self._offset = 0
-        old = [
-            path for path in segments(folder) if since is not None and path.stat().st_mtime < since - 1
-        ]  # coarse clocks
+        paths = segments(folder)
+        slack = 1.0  # the file system's clock is a coarse one
+        old = [path for path in paths if since is not None and path.stat().st_mtime < since - slack]
         if old:
             self._segment = old[-1]
+            paths = paths[paths.index(old[-1]) :]
+        self._left_out = set() if most is None or len(paths) <= most else set(paths[most // 2 : -(most // 2)])
 
     def new(self) -> Iterator[Record]:
         """Records that came since the last call.
@@ -415,6 +419,7 @@ class Follower:
         if self._segment is not None:
             # A segment that was compacted away was read, or holds what the archive holds now.
             paths = [path for path in paths if path.name >= self._segment.name]
+        paths = [path for path in paths if path not in self._left_out]
         for place, path in enumerate(paths):
             start = self._offset if path == self._segment else 0
             with path.open("rb") as file:
@@ -425,6 +430,8 @@ class Follower:
             read_to = start
             for group in _groups(path, content, torn_tail=place + 1 == len(paths)):
                 read_to = start + group.end - (len(MAGIC) if start else 0)
+                # Before it is handed on: a damaged group behind it must not have this one read again.
+                self._segment, self._offset = path, read_to
                 if group.kind == _RECORDS:
                     for raw in _split(path, group):
                         yield _decoder.decode(raw)

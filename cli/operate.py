@@ -22,9 +22,9 @@ from cli.serve import serving_folder
 from cli.workspace import Workspace
 from lifecycle.errors import BusyError, ConfigError, ProDecksError, UnavailableError
 from lifecycle.findings import Finding, Verdict
-from lifecycle.observations import WINDOW_S, Watch
+from lifecycle.observations import Answer, Watch
 from lifecycle.rollout import OPEN, RolloutState, Stage, advance, guard, withdraw
-from lifecycle.spec import Rollout as Plan
+from lifecycle.spec import ModelSpec
 
 ACTOR = "operate"
 KEY = "PRODECKS_GATEWAY_KEY"
@@ -32,6 +32,9 @@ KEY = "PRODECKS_GATEWAY_KEY"
 READ_BACK_S = 3.0
 MOST_PAUSE_S = 5.0
 """Longest wait between two tries of an ops store that does not answer: what R8.1 leaves of its ten seconds."""
+MOST_SEGMENTS = 4
+"""Of a step that filled more segments of the log, whoever takes it up reads the first and the newest of them: about a
+million and a half records, in seconds."""
 REGISTRY_PAUSE_S = 30.0
 """The registry is asked again this long after it did not answer: no rollback waits for it."""
 
@@ -59,27 +62,10 @@ class Reading:
     seen_at: float
 
     @classmethod
-    def begin(cls, state: RolloutState, plan: Plan, now: datetime) -> Reading:
-        """Begin a step, or go on with one that another process watched before: the log says how it went.
-
-        It costs what was answered since the step began; for a live version, whose step never ends, what was answered
-        in the newest stretch that is judged.
-        """
-        folder = serving_folder() / "log"
-        since = state.since.timestamp()
-        reading = cls(Watch(state, plan), Follower(folder, since), 0.0, now, time.monotonic())
-        newest = now.timestamp() - 2 * WINDOW_S
-        if state.stage is Stage.LIVE and newest > since:
-            # How fast the version before was: its last answers before the step.
-            for record in reading.follower.new():
-                if record.at >= since:
-                    break
-                reading.count(record)
-            reading.follower = Follower(folder, newest)
-            for record in reading.follower.new():
-                if record.at >= newest:  # what is older was judged at its time
-                    reading.count(record)
-        return reading
+    def begin(cls, state: RolloutState, spec: ModelSpec, now: datetime) -> Reading:
+        """Begin a step, or go on with one that another process watched before: the log says how it went."""
+        follower = Follower(serving_folder() / "log", state.since.timestamp(), MOST_SEGMENTS)
+        return cls(Watch(state, spec.rollout, spec.business), follower, 0.0, now, time.monotonic())
 
     def read(self) -> list[Finding]:
         """Count what the log holds by now; what it says."""
@@ -97,10 +83,9 @@ class Reading:
             return
         # The log's order is what happened: a clock that was set back hides no answer from the judge.
         self.newest = max(self.newest, record.at)
-        self.watch.answered(
-            record.request_id, self.newest, record.version, record.latency_ms, record.decision,
-            shadow=record.role == "shadow",
-        )  # fmt: skip
+        shadow = record.role == "shadow"
+        answer = Answer(record.version, self.newest, record.score, record.decision, record.latency_ms, shadow)
+        self.watch.answered(record.request_id, answer)
 
     def held(self, now: datetime) -> datetime:
         """The moment, as far as hold times go: a clock that jumps ahead lets no hold time pass."""
@@ -163,7 +148,7 @@ class Operator:
         made: list[Change] = []
         findings: list[Finding] = []
         if change.state.stage in OPEN - {Stage.AWAITING_APPROVAL}:
-            reading = self._reading(change.state, deployment.spec.rollout, "rollout", now)
+            reading = self._reading(change.state, deployment.spec, "rollout", now)
             findings = reading.read()
             following = advance(change.state, deployment.spec.rollout, findings, reading.held(now))
             if following is not change.state:
@@ -171,7 +156,7 @@ class Operator:
         if not made and change.state.stage is not Stage.LIVE:
             live = deployment.live(change)
             if live is not None:
-                findings = self._reading(live, deployment.spec.rollout, "live", now).read()
+                findings = self._reading(live, deployment.spec, "live", now).read()
                 following = guard(change.state, live, deployment.spec.rollout, findings, now)
                 if following is not change.state:
                     made = self._live_failed(deployment, change, following, now)
@@ -261,11 +246,11 @@ class Operator:
                 return "not followed by the gateway so far"
             time.sleep(0.05)
 
-    def _reading(self, state: RolloutState, plan: Plan, what: str, now: datetime) -> Reading:
+    def _reading(self, state: RolloutState, spec: ModelSpec, what: str, now: datetime) -> Reading:
         """The reading of a rollout's step, or of the version that is live beside it."""
         reading = self._readings.get((state.model, what))
         if reading is None or _step(reading.watch.state) != _step(state):
-            reading = self._readings[state.model, what] = Reading.begin(state, plan, now)
+            reading = self._readings[state.model, what] = Reading.begin(state, spec, now)
         return reading
 
     def _trouble(self, what: str, problem: str | None) -> None:

@@ -16,7 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters import prediction_log
-from adapters.prediction_log import MAGIC, Entry, Fsync, Outcome, Prediction, PredictionLog, encode, read, segments
+from adapters.prediction_log import (
+    MAGIC,
+    Entry,
+    Follower,
+    Fsync,
+    Outcome,
+    Prediction,
+    PredictionLog,
+    encode,
+    read,
+    segments,
+)
 from lifecycle.errors import BusyError, ConfigError, UnavailableError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -260,3 +271,47 @@ def test_a_killed_writer_loses_nothing_it_acknowledged(tmp_path: Path):
 @pytest.mark.slow
 def test_a_writer_killed_fifty_times_loses_nothing_it_acknowledged(tmp_path: Path):
     kill_again_and_again(tmp_path, 50)
+
+
+def followed(follower: Follower) -> list[int]:
+    return [int(one.request_id[1:]) for one in follower.new()]
+
+
+def test_a_follower_gives_each_record_once_also_before_a_damaged_group(tmp_path: Path):
+    fill(tmp_path, [2, 2, 2, 2], segment_bytes=400)
+    first, *_, last = segments(tmp_path)
+    follower = Follower(tmp_path)
+    content = last.read_bytes()
+    last.write_bytes(b"damaged" + content)
+    with pytest.raises(ConfigError, match="no segment"):
+        followed(follower)
+    with pytest.raises(ConfigError, match="no segment"):
+        assert followed(follower) == []
+    last.write_bytes(content)
+    assert followed(follower)[-1] == 7
+    assert followed(follower) == []
+    whole = first.read_bytes()
+    fresh = Follower(tmp_path)
+    first.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    seen = []
+    for _ in range(3):
+        with pytest.raises(ConfigError, match="damaged"):
+            seen.extend(one.request_id for one in fresh.new())
+    assert len(seen) == len(set(seen))
+
+
+def test_a_follower_begins_one_segment_before_a_moment_and_leaves_out_the_middle_of_many(tmp_path: Path):
+    fill(tmp_path, [2] * 12, segment_bytes=200)
+    paths = segments(tmp_path)
+    assert len(paths) == 12
+    for place, path in enumerate(paths):
+        os.utime(path, (place * 100, place * 100))
+    assert followed(Follower(tmp_path)) == list(range(24))
+    assert followed(Follower(tmp_path, since=550)) == list(range(10, 24))
+    assert followed(Follower(tmp_path, since=550, most=4)) == [10, 11, 12, 13, 20, 21, 22, 23]
+    assert followed(Follower(tmp_path, since=-1, most=2)) == [0, 1, 22, 23]
+    assert followed(Follower(tmp_path, since=1e12, most=4)) == [22, 23]
+    follower = Follower(tmp_path / "later", since=1.0, most=4)
+    assert followed(follower) == []
+    fill(tmp_path / "later", [1] * 9, segment_bytes=100)
+    assert followed(follower) == list(range(9))

@@ -115,7 +115,7 @@ class Here:
     @property
     def log(self) -> PredictionLog:
         if self._log is None:
-            self._log = PredictionLog.open(self.folder / "var" / "serving" / "log", Fsync.NEVER, segment_bytes=50_000)
+            self._log = PredictionLog.open(self.folder / "var" / "serving" / "log", Fsync.NEVER, segment_bytes=30_000)
         return self._log
 
     def close(self) -> None:
