@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -101,7 +101,7 @@ def register(folder: Path, twins: Mapping[str, bytes] = TWINS) -> Path:
     return database
 
 
-def record_versions(ops: OpsStore, versions: Mapping[str, bytes] = TWINS) -> None:
+def record_versions(ops: OpsStore, versions: Iterable[str] = TWINS) -> None:
     """Put the versions on record as approved."""
     now = datetime.now(UTC)
     run = ops.start_run(
@@ -121,7 +121,9 @@ class World:
     told: list[str] = field(default_factory=list)
 
     @classmethod
-    def make(cls, folder: Path, database: Path, model: str = QUICK, ops_url: str = "") -> World:
+    def make(
+        cls, folder: Path, database: Path, model: str = QUICK, ops_url: str = "", versions: Iterable[str] = TWINS
+    ) -> World:
         place = Place(folder)
         for name in ("models", "home", "var/mlflow", "var/serving"):
             (folder / name).mkdir(parents=True)
@@ -130,7 +132,7 @@ class World:
         if ops_url:
             place.extra["PRODECKS_OPS_URL"] = ops_url
         world = cls(place, ops_url or f"sqlite:///{place.var / 'ops.db'}")
-        record_versions(world.ops)
+        record_versions(world.ops, versions)
         return world
 
     @property
@@ -203,9 +205,9 @@ class World:
 
 
 @contextmanager
-def operating(world: World, gateway: str, *options: str) -> Iterator[subprocess.Popen[str]]:
+def operating(world: World, gateway: str, every: float = 0.2) -> Iterator[subprocess.Popen[str]]:
     """`run.py operate` in a process of its own; what it tells is in `world.told`."""
-    process = world.place.start("operate", "--every", "0.2", "--gateway", gateway, *options)
+    process = world.place.start("operate", "--every", f"{every:g}", "--gateway", gateway)
     assert process.stderr is not None
 
     def listen(lines: Iterator[str]) -> None:
