@@ -7,8 +7,8 @@ until rows of a certain kind arrive, so that the moment of the first bad request
     uv run --group dev python benchmarks/rollback.py [--rounds 3] [--good 15]
 
 Prints a table, then one line of JSON of the slowest rollback of all: `detect_s` (first bad request to rollback on record),
-`switch_s` (to the last request on the bad version), `bad_requests`, and `ratio`, their sum to the limit of ten seconds; and
-the slowest of each case.
+`switch_s` (to the last request on the bad version), `bad_requests`, `ratio`, their sum to the limit of ten seconds, and
+`rate`, the requests/s that this machine really sent; and the slowest of each case.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class OpenLoop:
         self.bad_share = 0.0
         self.first_bad = 0.0
         self.sent = self.unanswered = 0
+        self.rate = 0.0
 
     async def _ask(self, bad: bool) -> None:
         self.sent += 1
@@ -78,6 +79,7 @@ class OpenLoop:
             task.add_done_callback(self._under_way.discard)
             number += 1
             await asyncio.sleep(max(0.0, began + number / RATE - time.monotonic()))
+        self.rate = number / (time.monotonic() - began)
         await asyncio.gather(*self._under_way)
         await self._client.aclose()
 
@@ -121,6 +123,7 @@ async def one(world: World, address: str, version: str, share: float, stage: Sta
         "switch_s": max(0.0, last - recorded),
         "bad_requests": len(moments),
         "told_s": told - load.first_bad,
+        "rate": load.rate,
         "ratio": (max(last, recorded) - load.first_bad) / LIMIT_S,
     }
 
@@ -142,11 +145,12 @@ def main() -> None:
         with serving(world.place) as gateway, operating(world, gateway.address, every=1.0):
             world.wait_told("version 1: live (read back")
             print(f"{RATE} requests/s, {asked.good:g} s of good answers first")
-            print(f"{'case':24} {'detect s':>9} {'switch s':>9} {'bad requests':>13} {'told s':>7}")
+            print(f"{'case':24} {'detect s':>9} {'switch s':>9} {'bad requests':>13} {'told s':>7} {'sent/s':>7}")
             for number, (name, _, share, stage) in enumerate(plan, 2):
                 seen = asyncio.run(one(world, gateway.address, str(number), share, stage, asked.good))
                 print(
-                    f"{name:24} {seen['detect_s']:9.2f} {seen['switch_s']:9.2f} {seen['bad_requests']:13.0f} {seen['told_s']:7.2f}",
+                    f"{name:24} {seen['detect_s']:9.2f} {seen['switch_s']:9.2f} {seen['bad_requests']:13.0f} "
+                    f"{seen['told_s']:7.2f} {seen['rate']:7.0f}",
                     flush=True,
                 )
                 if name not in slowest or seen["ratio"] > slowest[name]["ratio"]:
