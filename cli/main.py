@@ -292,6 +292,30 @@ def operate(
     raise typer.Exit(run(stack, every, once, gateway))
 
 
+@app.command("traffic")
+def traffic(
+    model: str,
+    gateway: Annotated[
+        str, typer.Option("--gateway", help="Where to send it; its key in PRODECKS_CLIENT_KEY.")
+    ] = "http://127.0.0.1:8500",
+    start: Annotated[
+        str | None, typer.Option("--from", help="First moment of the window; default: a monitoring window before --to.")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Moment after the window; default: now.")] = None,
+    rate: Annotated[float, typer.Option("--rate", help="Requests a second.")] = 50.0,
+    most: Annotated[int | None, typer.Option("--most", min=1, help="Send so many rows at the most.")] = None,
+    outcomes: Annotated[bool, typer.Option(help="Send the labels once all rows were answered.")] = True,
+    stack: StackOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Send the labelled rows of a past window to a gateway as if they came now, then their outcomes."""
+    from cli.traffic import send
+
+    raise typer.Exit(
+        send(model, stack, gateway, start=start, end=end, rate=rate, most=most, outcomes=outcomes, as_json=as_json)
+    )
+
+
 @rollout.command("status")
 def rollout_status(model: str, stack: StackOption = "local", as_json: JsonOption = False) -> None:
     """Show how a model's rollout stands."""
