@@ -33,8 +33,8 @@ READ_BACK_S = 3.0
 MOST_PAUSE_S = 5.0
 """Longest wait between two tries of an ops store that does not answer: what R8.1 leaves of its ten seconds."""
 MOST_SEGMENTS = 4
-"""Of a step that filled more segments of the log, whoever takes it up reads the first and the newest of them: about a
-million and a half records, in seconds."""
+"""Of a step that filled more segments of the log, whoever takes it up reads the first two and the newest two of them: half
+a million records of twenty features, about five seconds of one core."""
 REGISTRY_PAUSE_S = 30.0
 """The registry is asked again this long after it did not answer: no rollback waits for it."""
 
