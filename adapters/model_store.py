@@ -7,6 +7,7 @@ digest of its manifest, so that what serves is what was decided on, byte for byt
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -89,13 +90,8 @@ class ModelStore:
             The disk does not take it; nothing half-written is left in the version's place.
         """
         place = self._version(manifest.model, manifest.version)
-        if place.exists():
-            try:
-                if self.manifest(manifest.model, manifest.version).digest == manifest.digest:
-                    self.verify(manifest)
-                    return manifest.digest
-            except (ConfigError, UnavailableError):
-                pass  # damaged: replaced below by what the registry holds
+        if self.holds(manifest.model, manifest.version, manifest.digest):
+            return manifest.digest  # else what lies there is damaged, and replaced below by what the registry holds
         staged = self.folder / "staging" / uuid.uuid4().hex
         with self._answering(f"version {manifest.version} of {manifest.model}"):
             try:
@@ -136,6 +132,17 @@ class ModelStore:
     def verify(self, manifest: Manifest) -> None:
         """Compare every file of a version with its digest; ConfigError names the one that differs or is missing."""
         _verify(self._version(manifest.model, manifest.version), manifest)
+
+    def holds(self, model: str, version: str, digest: str) -> bool:
+        """Whether a version lies here, whole, under the manifest of this digest."""
+        try:
+            manifest = self.manifest(model, version)
+            if manifest.digest != digest:
+                return False
+            self.verify(manifest)
+        except (ConfigError, UnavailableError):
+            return False
+        return True
 
     def read(self, manifest: Manifest, name: str) -> bytes:
         """One file of a version, equal to its digest; ConfigError when it is not."""
@@ -180,17 +187,18 @@ class ModelStore:
         target = self._table(table.routing.model)
         with self._answering(f"routing table of {table.routing.model}"):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(ConfigError):
-                before = self.table(table.routing.model)
-                if before is not None and before.routing.generation > table.routing.generation:
-                    return
-            staged = target.with_suffix(f".{uuid.uuid4().hex}")
-            try:
-                _write(staged, table.to_json())
-                staged.replace(target)
-                _sync_folder(target.parent)
-            finally:
-                staged.unlink(missing_ok=True)
+            with _alone(target.parent):  # between the look at the table before and its replacement
+                with contextlib.suppress(ConfigError):
+                    before = self.table(table.routing.model)
+                    if before is not None and before.routing.generation > table.routing.generation:
+                        return
+                staged = target.with_suffix(f".{uuid.uuid4().hex}")
+                try:
+                    _write(staged, table.to_json())
+                    staged.replace(target)
+                    _sync_folder(target.parent)
+                finally:
+                    staged.unlink(missing_ok=True)
 
     def _version(self, model: str, version: str) -> Path:
         check_names(model, version)
@@ -221,6 +229,17 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes out; the system lets go of it for a process that died."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -519,7 +519,7 @@ class _Survey:
 
 
 class Tail:
-    """Reads a model's record as it grows, each record once: what the archive has of some times, then the log.
+    """Reads a model's record as it grows, each record once: the archive's, then the log's.
 
     Parameters
     ----------
@@ -527,29 +527,51 @@ class Tail:
         The archive.
     model
         Whose.
-    spans
-        As in `PredictionArchive.entries`.
+    since
+        Unix seconds: what is older is left out of what is on record at the first call.
+    most
+        Of more records than that, those in the middle are left out of the first call, so that what it costs does not grow
+        with the record: its first half from `since` on, and about as many of the newest, whoever's. None for all.
     """
 
-    def __init__(self, archive: PredictionArchive, model: str, spans: Sequence[tuple[float, float]]) -> None:
-        self._archive, self._model, self._spans = archive, model, spans
+    def __init__(
+        self, archive: PredictionArchive, model: str, since: float = -math.inf, most: int | None = None
+    ) -> None:
+        self._archive, self._model, self._since = archive, model, since
+        self._half = None if most is None else most // 2
+        self._left = math.inf if most is None else most // 2
+        self._after = 0
         self._follower: Follower | None = None
 
     def new(self) -> Iterator[Record]:
         """Records that came since the last call; ConfigError for a damaged part."""
-        after = 0
         if self._follower is not None:
             try:
                 yield from (record for record in self._follower.new() if record.model == self._model)
             except MovedToArchive:
-                after = self._follower.after or 0
+                self._after = self._follower.after or 0
             else:
                 return
+        elif self._left > 0:
+            yield from self._first()
         through = self._archive.through
-        for entry in self._archive.entries(after, self._model, self._spans, features=False):
-            after = entry.sequence
+        for entry in self._archive.entries(self._after, self._model, features=False):
+            self._after = entry.sequence
             yield entry.record
-        self._follower = Follower(self._archive.log, max(after, through))
+        self._follower = Follower(self._archive.log, max(self._after, through))
+
+    def _first(self) -> Iterator[Record]:
+        for entry in self._archive.entries(self._after, self._model, [(self._since, math.inf)], features=False):
+            self._after = entry.sequence
+            if entry.record.at >= self._since:
+                self._left -= 1
+                yield entry.record
+            if self._left <= 0:
+                break
+        self._left = 0
+        if self._half is not None:
+            newest = next((int(path.stem) for path in reversed(segments(self._archive.log))), self._archive.through)
+            self._after = max(self._after, newest - self._half)
 
 
 def _buffered(entries: Iterable[Entry]) -> Iterator[tuple[Partition, list[Entry]]]:

@@ -511,6 +511,7 @@ class Follower:
             with file:
                 file.seek(self._offset)
                 for group in _groups(path, file, torn_tail=place + 1 == len(paths)):
+                    # Before it is handed on: a damaged group behind it must not have this one read again.
                     self._offset = group.end
                     if group.kind == _RECORDS and group.count and group.last > (self.after or 0):
                         skipped = max(0, (self.after or 0) + 1 - group.first)

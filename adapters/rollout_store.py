@@ -88,6 +88,22 @@ class RolloutStore:
         with self._ops.reading() as connection:
             return [_change(row) for row in connection.execute(query)]
 
+    def went_live(self, model: str, version: str) -> Change | None:
+        """The change by which a version went live, the last time it did; None when it never did."""
+        query = (
+            sa.select(rollout_changes)
+            .where(
+                rollout_changes.c.model == model,
+                rollout_changes.c.candidate == version,
+                rollout_changes.c.stage == Stage.LIVE.value,
+            )
+            .order_by(rollout_changes.c.generation.desc())
+            .limit(1)
+        )
+        with self._ops.reading() as connection:
+            found = connection.execute(query).one_or_none()
+        return None if found is None else _change(found)
+
     def models(self) -> list[str]:
         """Models that ever had a rollout."""
         with self._ops.reading() as connection:
@@ -172,9 +188,8 @@ class RolloutStore:
                 f"the rollout of {state.model} was changed by somebody else meanwhile; accepted: look at "
                 f"run.py rollout status {state.model} and decide again"
             ) from None
-        made = self.current(state.model)
-        assert made is not None
-        return made
+        # Not read again: by now somebody else may have made the next change, or the database be gone.
+        return Change(generation, state, routing.weights if routing else {}, asked, actor, now)
 
     def _follow(self, connection: sa.Connection, state: RolloutState, actor: str, now: datetime) -> None:
         """Aliases mirror who is live, and who was before."""

@@ -4,30 +4,92 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from adapters.model_files import ROOT
 from adapters.prediction_archive import PredictionArchive, Tail
-from adapters.prediction_log import Prediction
+from adapters.prediction_log import Prediction, Record
 from adapters.rollout_store import Change, RolloutStore
 from cli.predictions import Compaction
 from cli.rollouts import Deployment, settle
 from cli.serve import serving_folder
 from cli.workspace import Workspace
-from lifecycle.errors import BusyError, ConfigError, ProDecksError
-from lifecycle.findings import Verdict
-from lifecycle.observations import Answer, Watch
-from lifecycle.rollout import OPEN, Stage, advance
+from lifecycle.errors import BusyError, ConfigError, ProDecksError, UnavailableError
+from lifecycle.findings import Finding, Verdict
+from lifecycle.observations import PAST_SECONDS, Answer, Watch
+from lifecycle.rollout import OPEN, RolloutState, Stage, advance, guard, withdraw
+from lifecycle.spec import ModelSpec
 
 ACTOR = "operate"
 KEY = "PRODECKS_GATEWAY_KEY"
 """API key with the role operate, where the gateway asks for one."""
 READ_BACK_S = 3.0
+MOST_PAUSE_S = 5.0
+"""Longest wait between two tries of an ops store that does not answer: what R8.1 leaves of its ten seconds."""
+MOST_RECORDS = 500_000
+"""Of a step with more of them on record, whoever takes it up reads the first half of so many and as many of the newest."""
+REGISTRY_PAUSE_S = 30.0
+"""The registry is asked again this long after it did not answer: no rollback waits for it."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """One version under watch, and how far the log was read for it.
+
+    Parameters
+    ----------
+    watch
+        What counts.
+    tail
+        What reads.
+    newest
+        Latest moment among the records that were read, in Unix seconds.
+    seen, seen_at
+        Moment, and monotonic seconds, at which this process first saw the version's step.
+    """
+
+    watch: Watch
+    tail: Tail
+    newest: float
+    seen: datetime
+    seen_at: float
+
+    @classmethod
+    def begin(cls, state: RolloutState, spec: ModelSpec, now: datetime) -> Reading:
+        """Begin a step, or go on with one that another process watched before: the log says how it went."""
+        since = state.since.timestamp() - PAST_SECONDS
+        tail = Tail(PredictionArchive(serving_folder()), state.model, since, MOST_RECORDS)
+        return cls(Watch(state, spec.rollout, spec.business), tail, 0.0, now, time.monotonic())
+
+    def read(self) -> list[Finding]:
+        """Count what the log holds by now; what it says."""
+        for record in self.tail.new():
+            self.count(record)
+        return self.watch.findings()
+
+    def count(self, record: Record) -> None:
+        """Count one record of the model's."""
+        if not isinstance(record, Prediction):
+            if record.request_id:
+                self.watch.labelled(record.request_id, record.label)
+            return
+        # The log's order is what happened: a clock that was set back hides no answer from the judge.
+        self.newest = max(self.newest, record.at)
+        shadow = record.role == "shadow"
+        answer = Answer(record.version, self.newest, record.score, record.decision, record.latency_ms, shadow)
+        self.watch.answered(record.request_id, answer)
+
+    def held(self, now: datetime) -> datetime:
+        """The moment, as far as hold times go: a clock that jumps ahead lets no hold time pass."""
+        return min(now, self.seen + timedelta(seconds=time.monotonic() - self.seen_at))
 
 
 class Operator:
@@ -49,20 +111,30 @@ class Operator:
         self._workspace, self._tell, self._gateway = workspace, tell, gateway
         self._rollouts = RolloutStore(OpsStore.open(workspace.services.ops))
         self._deployments: dict[str, Deployment] = {}
-        self._watches: dict[str, Watch] = {}
-        self._tails: dict[str, Tail] = {}
+        self._readings: dict[tuple[str, str], Reading] = {}
+        self._in_force: dict[str, int] = {}
+        self._troubles: dict[str, str] = {}
+        self._registry_from = 0.0
 
     def tick(self) -> int:
-        """Look at every model once; how many changes were made."""
+        """Look at every model once; how many changes were made.
+
+        Raises
+        ------
+        UnavailableError
+            The ops store does not answer: nothing was looked at.
+        """
         changes = 0
         for model in self._rollouts.models():
             try:
                 changes += self._model(model)
             except BusyError:
                 continue  # a person was quicker; the next tick sees what they did
-            except ProDecksError as error:
+            except (ProDecksError, OSError) as error:
                 # One model's trouble keeps nobody from watching the others.
-                self._tell(f"{model}: {error}")
+                self._trouble(model, str(error))
+            else:
+                self._trouble(model, None)
         return changes
 
     def _model(self, model: str) -> int:
@@ -70,32 +142,97 @@ class Operator:
         if deployment is None:
             deployment = self._deployments[model] = Deployment(self._workspace, model)
         change = deployment.current()
-        if deployment.carry_out(change):
-            self._tell(f"{model}: routing table {change.generation} written")
-        if change.state.stage is Stage.AWAITING_APPROVAL:
+        self._carry_out(deployment, change)
+        self._confirm(deployment, change, 0.0)
+        now = datetime.now(UTC)
+        made: list[Change] = []
+        findings: list[Finding] = []
+        if change.state.stage in OPEN - {Stage.AWAITING_APPROVAL}:
+            reading = self._reading(change.state, deployment.spec, "rollout", now)
+            findings = reading.read()
+            following = advance(change.state, deployment.spec.rollout, findings, reading.held(now))
+            if following is not change.state:
+                made = [self._put(deployment, change, following, now)]
+        if not made and change.state.stage is not Stage.LIVE:
+            live = deployment.live(change)
+            if live is not None:
+                findings = self._reading(live, deployment.spec, "live", now).read()
+                following = guard(change.state, live, deployment.spec.rollout, findings, now)
+                if following is not change.state:
+                    made = self._live_failed(deployment, change, following, now)
+        if made:
+            self._confirm(deployment, made[-1], READ_BACK_S)
+            for finding in findings:
+                if finding.verdict is Verdict.FAIL:
+                    self._tell(f"  {finding.reason} ({finding.window})")
+        elif change.state.stage is Stage.AWAITING_APPROVAL:
             settle(deployment, change)
-            return 0
-        if change.state.stage not in OPEN:
-            self._watches.pop(model, None)
-            return 0
-        findings = self._watch(model, deployment, change).findings()
-        following = advance(change.state, deployment.spec.rollout, findings, datetime.now(UTC))
-        if following is change.state:
-            return 0
-        made = deployment.put(change, following, ACTOR)
-        told = "; ".join(made.state.reasons)
-        followed = self._read_back(model, made.generation)
-        self._tell(f"{model} version {made.state.candidate}: {made.state.stage.value} ({followed}): {told}")
-        for finding in findings:
-            if finding.verdict is Verdict.FAIL:
-                self._tell(f"  {finding.reason} ({finding.window})")
-        return 1
+        return len(made)
 
-    def _read_back(self, model: str, generation: int) -> str:
-        """Ask the gateway until it follows a routing table; what it answers, in words. A change stands on record either way."""
-        until = time.monotonic() + READ_BACK_S
-        answer = "not read back"
-        while time.monotonic() < until:
+    def _live_failed(
+        self, deployment: Deployment, change: Change, following: RolloutState, now: datetime
+    ) -> list[Change]:
+        """Put on record what follows for a live version beside whose successor's rollout it failed."""
+        made: list[Change] = []
+        if following.rollout_id != change.state.rollout_id and change.state.stage in OPEN:
+            # Nothing is held against the one on trial; it was compared with a version that fails.
+            ended = withdraw(change.state, now, f"version {following.candidate}, which is live, is rolled back")
+            made.append(self._put(deployment, change, ended, now))
+        made.append(self._put(deployment, made[-1] if made else change, following, now))
+        return made
+
+    def _put(self, deployment: Deployment, before: Change, state: RolloutState, now: datetime) -> Change:
+        # What was decided by the time that passed is on record at the time that clocks show.
+        stamped = state if state.since == before.state.since else replace(state, since=now)
+        made = deployment.rollouts.change(before, stamped, deployment.spec.rollout, actor=ACTOR, now=now)
+        self._carry_out(deployment, made)
+        return made
+
+    def _carry_out(self, deployment: Deployment, change: Change) -> None:
+        """Make routing table and aliases follow; what cannot keeps nothing from being judged, which the log is enough for."""
+        model = deployment.spec.name
+        try:
+            if deployment.route(change):
+                self._tell(f"{model}: routing table {change.generation} written")
+        except ProDecksError as error:
+            self._trouble(f"routing table of {model}", str(error))
+        else:
+            self._trouble(f"routing table of {model}", None)
+        if time.monotonic() < self._registry_from:
+            return
+        try:
+            deployment.mirror()
+        except UnavailableError as error:
+            self._registry_from = time.monotonic() + REGISTRY_PAUSE_S
+            self._trouble(f"aliases of {model}", str(error))
+        else:
+            self._trouble(f"aliases of {model}", None)
+
+    def _confirm(self, deployment: Deployment, change: Change, seconds: float) -> None:
+        """Tell of a change once the gateway follows it, and until then only that it does not."""
+        model, state = deployment.spec.name, change.state
+        if self._in_force.get(model) == change.generation:
+            return
+        reasons = "; ".join(state.reasons)
+        answer = "" if not change.weights else self._read_back(model, change.generation, seconds)
+        if answer:
+            self._trouble(
+                f"gateway of {model}",
+                f"version {state.candidate} is {state.stage.value} on record, not yet in force: {answer}: {reasons}",
+            )
+            return
+        self._in_force[model] = change.generation
+        self._trouble(f"gateway of {model}", None)
+        owner = deployment.spec.owner
+        asked = any(word in reasons for word in ("has to decide", "is reminded"))
+        to = f" [owner: {owner.team}, {owner.contact}]" if asked else ""
+        followed = " (read back from the gateway)" if change.weights else ""
+        self._tell(f"{model} version {state.candidate}: {state.stage.value}{followed}: {reasons}{to}")
+
+    def _read_back(self, model: str, generation: int, seconds: float) -> str:
+        """Ask the gateway until it follows a routing table; empty when it does, else what it answers, in words."""
+        until = time.monotonic() + seconds
+        while True:
             try:
                 state = gateway_state(self._gateway)
             except (OSError, ValueError) as error:
@@ -104,30 +241,30 @@ class Operator:
             if problem is not None:
                 return f"not followed by the gateway: {problem}"
             if state["models"].get(model, {}).get("routing", {}).get("generation", 0) >= generation:
-                return "read back from the gateway"
+                return ""
+            if time.monotonic() >= until:
+                return "not followed by the gateway so far"
             time.sleep(0.05)
-            answer = f"not followed by the gateway within {READ_BACK_S:g} s"
-        return answer
 
-    def _watch(self, model: str, deployment: Deployment, change: Change) -> Watch:
-        """The watch over a rollout's step, with everything read that is on record by now."""
-        watch = self._watches.get(model)
-        state = change.state
-        same = watch is not None and (watch.state.rollout_id, watch.state.stage, watch.state.step, watch.state.since) == (
-            state.rollout_id, state.stage, state.step, state.since,
-        )  # fmt: skip
-        if watch is None or not same:
-            watch = self._watches[model] = Watch(state, deployment.spec.rollout, deployment.spec.business)
-            archive = PredictionArchive(serving_folder())
-            self._tails[model] = Tail(archive, model, watch.spans(time.time()))
-        for record in self._tails[model].new():
-            if isinstance(record, Prediction):
-                shadow = record.role == "shadow"
-                answer = Answer(record.version, record.at, record.score, record.decision, record.latency_ms, shadow)
-                watch.answered(record.request_id, answer)
-            elif record.request_id:
-                watch.labelled(record.request_id, record.label)
-        return watch
+    def _reading(self, state: RolloutState, spec: ModelSpec, what: str, now: datetime) -> Reading:
+        """The reading of a rollout's step, or of the version that is live beside it."""
+        reading = self._readings.get((state.model, what))
+        if reading is None or _step(reading.watch.state) != _step(state):
+            reading = self._readings[state.model, what] = Reading.begin(state, spec, now)
+        return reading
+
+    def _trouble(self, what: str, problem: str | None) -> None:
+        """Tell of a trouble when it begins or changes, and when it is over; not at every look."""
+        if problem is None:
+            if self._troubles.pop(what, None) is not None:
+                self._tell(f"{what}: well again")
+        elif self._troubles.get(what) != problem:
+            self._troubles[what] = problem
+            self._tell(f"{what}: {problem}")
+
+
+def _step(state: RolloutState) -> tuple[str, str, Stage, int, datetime, tuple[str, ...]]:
+    return state.rollout_id, state.candidate, state.stage, state.step, state.since, state.blocked
 
 
 def gateway_state(address: str) -> dict[str, Any]:
@@ -150,9 +287,14 @@ def operate(stack: str, every: float, once: bool, gateway: str) -> int:
     ------
     ConfigError
         The gateway's address is none.
+    UnavailableError
+        The ops store does not answer when it is first asked, or the only time.
     """
     if not gateway.startswith(("http://", "https://")):
         raise ConfigError(f"--gateway {gateway!r}; accepted: an http or https address")
+    # A registry that hangs must not hold up a rollback; what it did not do is tried again.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     workspace = Workspace.open(stack)
 
     def tell(line: str) -> None:
@@ -166,13 +308,41 @@ def operate(stack: str, every: float, once: bool, gateway: str) -> int:
         compaction.tick()
         compaction.wait()
         return 0
+    stop = threading.Event()
+
+    def ask_to_stop(*_: object) -> None:
+        """End after the look that is under way; asked again, in the middle of it."""
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    for asked in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(asked, ask_to_stop)
     tell(f"operating every {every:g} s from {ROOT.name}; Ctrl-C stops it")
+    failed = 0
     try:
-        while True:
-            operator.tick()
+        while not stop.is_set():
+            try:
+                operator.tick()
+            except UnavailableError as error:
+                failed += 1
+                if failed == 1:
+                    tell(f"{error}; traffic stays as it is, and nothing is judged meanwhile")
+            else:
+                if failed:
+                    tell(f"the ops store answers again, after {failed} tries")
+                failed = 0
             compaction.tick()
-            time.sleep(every)
-    except KeyboardInterrupt:
-        return 0
+            stop.wait(pause(every, failed))
     finally:
         compaction.stop()
+    return 0
+
+
+def pause(every: float, failed: int) -> float:
+    """Seconds until the next look: doubled by each try in a row that failed, up to `MOST_PAUSE_S`.
+
+    >>> [pause(1, failed) for failed in range(5)]
+    [1, 2, 4, 5.0, 5.0]
+    """
+    return max(every, min(every * 2 ** min(failed, 10), MOST_PAUSE_S))

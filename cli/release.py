@@ -7,40 +7,70 @@ already is left alone.
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from adapters.model_store import SAVED_MODEL, TWIN, ModelStore, Table, digests
 from adapters.onnx_model import refuse_hostile
 from adapters.ops_store import OpsStore
 from adapters.registry import Registry
-from adapters.rollout_store import Change
+from adapters.rollout_store import Change, RolloutStore
 from lifecycle.aliases import Alias
+from lifecycle.errors import ConfigError
 from lifecycle.manifest import describe
 from lifecycle.rollout import routing_of
 from lifecycle.spec import ModelSpec
 
 
-def carry_out(spec: ModelSpec, change: Change, ops: OpsStore, registry: Registry, store: ModelStore) -> bool:
-    """Make the gateway's store and the registry agree with a change; whether the routing table had to be written.
+def mirror(spec: ModelSpec, ops: OpsStore, registry: Registry) -> None:
+    """Point the registry's aliases where the ops store says; UnavailableError when it does not answer."""
+    held = ops.aliases(spec.name)
+    registry.mirror_aliases(spec.name, {alias.value: held.get(alias) for alias in Alias})
+
+
+def route(spec: ModelSpec, change: Change, ops: OpsStore, registry: Registry, store: ModelStore) -> bool:
+    """Put a change's routing table in force where another one is; whether it had to be written.
+
+    A version that the table before names and that lies whole in the store is what was registered: it is not asked for
+    again, so that a rollback needs no registry.
 
     Raises
     ------
     ConfigError
-        A version is not what was registered, or its twin holds what is not allowed.
+        A version is not what was registered; or the table is of a later generation than anything on record.
     UnavailableError
         The registry does not answer, or the disk does not take it.
     """
     routing = routing_of(change.state, spec.rollout, change.generation)
-    written = False
-    if routing is not None:
+    if routing is None:
+        return False
+    if routing.candidate is not None:
+        # What was decided counts, also after the model file's steps were edited.
+        routing = replace(routing, share=change.weights.get(routing.candidate, 0.0))
+    try:
         before = store.table(spec.name)
-        if before is None or before.routing != routing:
-            placed = {version: place_version(registry, store, spec, version) for version in routing.warm}
-            store.write_table(Table(routing, placed))
-            written = True
-    held = ops.aliases(spec.name)
-    registry.mirror_aliases(spec.name, {alias.value: held.get(alias) for alias in Alias})
-    return written
+    except ConfigError:
+        before = None  # damaged: written anew
+    if before is not None and before.routing == routing:
+        return False
+    if before is not None and before.routing.generation > change.generation:
+        newest = RolloutStore(ops).current(spec.name)
+        if newest is not None and newest.generation >= before.routing.generation:
+            return False  # another process is further than we are
+        raise ConfigError(
+            f"routing table {before.routing.generation} of {spec.name} is later than anything on record, so the ops store "
+            f"was restored from an older copy or the table written by hand; it stays in force. Accepted: the newer ops "
+            f"store, or to delete {store.folder / 'routing' / spec.name}.json, and change {change.generation} is put in force"
+        )
+    known = {} if before is None else before.digests
+    placed = {
+        version: known[version]
+        if version in known and store.holds(spec.name, version, known[version])
+        else place_version(registry, store, spec, version)
+        for version in routing.warm
+    }
+    store.write_table(Table(routing, placed))
+    return True
 
 
 def place_version(registry: Registry, store: ModelStore, spec: ModelSpec, version: str) -> str:

@@ -13,17 +13,20 @@ from adapters.ops_store import OpsStore
 from adapters.registry import Registry
 from adapters.rollout_store import Change, RolloutStore
 from adapters.services import models_folder
-from cli.release import carry_out
+from cli.release import mirror, route
 from cli.serve import serving_folder
 from cli.show import console, print_json, table
 from cli.training import parse_moment
 from cli.workspace import Workspace
 from lifecycle.approvals import ApprovalPolicy, Standing, Word, standing
-from lifecycle.errors import ConfigError
+from lifecycle.errors import ConfigError, UnavailableError
 from lifecycle.rollout import (
+    OVER,
     RolloutState,
     Stage,
     approve,
+    guarded,
+    live_version,
     pause,
     promote,
     resume,
@@ -58,16 +61,48 @@ class Deployment:
         return found
 
     def put(self, before: Change | None, state: RolloutState, actor: str, requested_by: str = "") -> Change:
-        """Put a change on record, then carry it out."""
+        """Put a change on record, then carry it out.
+
+        Raises
+        ------
+        BusyError
+            Somebody else was quicker: nothing is on record.
+        UnavailableError
+            The ops store does not answer; or it did, and what follows could not be carried out, as the message then says.
+        """
         now = datetime.now(UTC)
         change = self.rollouts.change(before, state, self.spec.rollout, actor=actor, now=now, requested_by=requested_by)
-        self.carry_out(change)
+        try:
+            self.carry_out(change)
+        except UnavailableError as error:
+            raise UnavailableError(
+                f"version {state.candidate} of {self.spec.name} is {state.stage.value} on record, and not everything "
+                f"followed yet: {error}; accepted: run.py operate, which carries it out"
+            ) from None
         return change
+
+    def live(self, change: Change) -> RolloutState | None:
+        """The live version as it has to be guarded, whatever the newest rollout is of; None when nothing is live."""
+        version = live_version(change.state)
+        found = None if version is None else self.rollouts.went_live(self.spec.name, version)
+        if found is None:
+            return None
+        return guarded(change.state, found.state, self.rollouts.blocked(self.spec.name))
 
     def carry_out(self, change: Change) -> bool:
         """Make registry and routing table agree with what is on record; whether anything had to be done."""
+        written = self.route(change)
+        self.mirror()
+        return written
+
+    def route(self, change: Change) -> bool:
+        """Make the routing table agree with what is on record; whether it had to be written."""
         registry = Registry(self.workspace.services.registry)
-        return carry_out(self.spec, change, self.ops, registry, ModelStore(serving_folder()))
+        return route(self.spec, change, self.ops, registry, ModelStore(serving_folder()))
+
+    def mirror(self) -> None:
+        """Make the registry's aliases agree with what is on record."""
+        mirror(self.spec, self.ops, Registry(self.workspace.services.registry))
 
     def standing(self, change: Change, now: datetime) -> Standing:
         """How the approval of a rollout stands; what was said before it was asked for does not count."""
@@ -141,7 +176,11 @@ def act(action: str, model: str, by: str, reason: str, stack: str) -> None:
         "promote": lambda state: promote(state, now, reason),
         "rollback": lambda state: roll_back(state, now, reason),
     }
-    change = deployment.put(before, actions[action](before.state), by)
+    acted_on = before.state
+    if action == "rollback" and acted_on.stage in OVER:
+        # The newest rollout is over: what can still be taken back is the version that is live.
+        acted_on = deployment.live(before) or acted_on
+    change = deployment.put(before, actions[action](acted_on), by)
     console().print(
         f"{model} version {change.state.candidate}: {change.state.stage.value}{' (paused)' if change.state.paused else ''}, "
         f"traffic {_weights(change)}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field, replace
@@ -18,8 +17,11 @@ from lifecycle.spec import Rollout as Plan
 P95 = 0.95
 PAST_SECONDS = 3_600.0
 """Of a baseline's answers before a step: enough to know how quick it was."""
-GUARD_ALPHA = 1e-5
-"""Chance of a false alarm in one guarded stretch: with stretches of five minutes about once a year."""
+STRETCH_ROWS = 500
+"""The version's rows from one fresh count of a `Watch` to the next. Counted in rows, as evidence is: what a long good time
+leaves in the newest stretch delays the judge by as many rows at most, however much traffic there is."""
+GUARD_ALPHA = 1e-7
+"""Chance of a false alarm in one guarded stretch: at 200 rows/s about once a year, of a version right at its bounds."""
 MOST_AWAITED = 500_000
 """Answers whose label is still awaited; of more, the oldest are left to monitoring, which joins them from the log."""
 MOST_UNPAIRED = 1_000
@@ -130,6 +132,11 @@ class Observer:
         self._past = array("d")
         self._compared = self._agreed = 0
 
+    @property
+    def rows(self) -> int:
+        """Rows that the candidate was asked in this step."""
+        return self._seen[self._candidate].requests
+
     def answered(self, answer: Answer, agreed: bool | None = None) -> None:
         """Count an answer of either version; `agreed` says whether the other decided the same row alike, when it did."""
         if answer.at < self.since:
@@ -181,8 +188,8 @@ class Observer:
 class Watch:
     """A rollout step under guard: all of it, and its newest stretch, in which what turned bad later shows soonest.
 
-    A version that answered well for a day and then fails must not be excused by its day: every `window` a fresh count
-    begins, and two of them overlap, so that one always looks back at least a window. A live version's labels may come days
+    A version that answered well for a day and then fails must not be excused by its day: every `stretch` a fresh count
+    begins, and two of them overlap, so that one always looks back at least a stretch. A live version's labels may come days
     after its answers: their stretches are counted in labels, and compared with its own first ones.
 
     Parameters
@@ -191,12 +198,12 @@ class Watch:
         The rollout as it stands; another stage or step needs another watch.
     plan, business
         The model file's sections.
-    window
-        Seconds from one fresh count to the next.
+    stretch
+        The version's rows from one fresh count to the next.
     """
 
-    def __init__(self, state: RolloutState, plan: Plan, business: Business, window: float = 300.0) -> None:
-        self.state, self._plan, self._business, self._window = state, plan, business, window
+    def __init__(self, state: RolloutState, plan: Plan, business: Business, stretch: int = STRETCH_ROWS) -> None:
+        self.state, self._plan, self._business, self._stretch = state, plan, business, stretch
         self._whole = self._fresh(state.since.timestamp())
         self._recent: list[Observer] = []
         self._awaited: OrderedDict[str, tuple[Answer, ...]] = OrderedDict()
@@ -211,7 +218,7 @@ class Watch:
         if answer.at < self._whole.since:
             self._whole.answered(answer)
             return
-        if not self._recent or answer.at >= self._recent[-1].since + self._window:
+        if not self._recent or self._recent[-1].rows >= self._stretch:
             # The limit of slowness stays the step's: a baseline that slows down with the candidate excuses nobody.
             fresh = self._fresh(answer.at)
             fresh.limit_ms = self._whole.limit_ms
@@ -227,24 +234,6 @@ class Watch:
                     one.labelled(answer, label)
             elif answer.version == self.state.candidate:
                 self._label_alone(answer, label)
-
-    def spans(self, now: float) -> list[tuple[float, float]]:
-        """Times whose records count, for whoever reads them from an archive of years.
-
-        Parameters
-        ----------
-        now
-            Unix seconds.
-
-        Returns
-        -------
-        list of (float, float)
-            Unix seconds, from (included) and to (not): the baseline's past, and the step, or its newest stretch where
-            the step has no end.
-        """
-        since = self._whole.since
-        newest = since if self._bounded else max(since, now - 2 * self._window)
-        return [(since - PAST_SECONDS, since), (newest, math.inf)]
 
     def findings(self) -> list[Finding]:
         """Findings about the whole step, those about its newest stretch in their place where these are worse."""

@@ -185,9 +185,9 @@ def advance(state: RolloutState, plan: Plan, findings: Sequence[Finding], now: d
         )
     following = state.step + 1
     if following < len(plan.steps) and plan.steps[following] < 1:
-        reason = f"within every bound at {plan.steps[state.step]:.0%}: {plan.steps[following]:.0%} of traffic"
+        reason = f"within every bound at {_share(plan, state.step):.0%}: {plan.steps[following]:.0%} of traffic"
         return replace(_to(state, Stage.CANARY, now, reason), step=following)
-    return _to(state, Stage.LIVE, now, f"within every bound at {plan.steps[state.step]:.0%}: all traffic")
+    return _to(state, Stage.LIVE, now, f"within every bound at {_share(plan, state.step):.0%}: all traffic")
 
 
 SERVICE = ("error_rate", "slow_share", "error_ratio", "score_shift")
@@ -231,6 +231,63 @@ def resume(state: RolloutState, now: datetime, reason: str) -> RolloutState:
     return replace(state, paused=False, since=now, reasons=(reason,))
 
 
+def withdraw(state: RolloutState, now: datetime, reason: str) -> RolloutState:
+    """End a rollout that nothing is held against; its version may be deployed again. ConfigError when it is not on its way."""
+    _require(state, OPEN - {Stage.LIVE}, "withdrawn")
+    return _to(state, Stage.WITHDRAWN, now, reason)
+
+
+def guarded(state: RolloutState, went_live: RolloutState, blocked: Sequence[str]) -> RolloutState:
+    """The live version as it has to be guarded while the newest rollout is another version's.
+
+    Parameters
+    ----------
+    state
+        The newest rollout.
+    went_live
+        The live version's own rollout, as it stood when it went live.
+    blocked
+        Every version that was rolled back since as well.
+    """
+    return state if state.stage is Stage.LIVE else replace(went_live, blocked=tuple(blocked), reasons=())
+
+
+def guard(
+    state: RolloutState, live: RolloutState, plan: Plan, findings: Sequence[Finding], now: datetime
+) -> RolloutState:
+    """Decide what follows for a live version while the newest rollout is another version's.
+
+    Parameters
+    ----------
+    state
+        The newest rollout, not live.
+    live
+        The live version, from `guarded`.
+    plan
+        The model file's rollout section.
+    findings
+        From `judge`, of the live version.
+    now
+        The moment.
+
+    Returns
+    -------
+    RolloutState
+        `state` itself when nothing follows; the live version rolled back; or `state` with the reasons why a person has
+        to decide. Who came back by a rollback is not rolled back in its turn: what fails two versions in a row is
+        seldom the versions, and each would be blocked for it.
+    """
+    following = advance(live, plan, findings, now)
+    if following is live:
+        return state
+    if following.stage is not Stage.ROLLED_BACK:
+        return _told(state, *following.reasons)
+    if state.stage is Stage.ROLLED_BACK:
+        again = f"version {live.candidate} came back by a rollback and fails as well: a person has to decide"
+        return _told(state, again, *following.reasons)
+    return following
+
+
 def supersede(state: RolloutState, now: datetime, by: str) -> RolloutState:
     """End the guard of a live version whose successor is live; ConfigError when it is not live."""
     _require(state, {Stage.LIVE}, "superseded")
@@ -247,12 +304,17 @@ def routing_of(state: RolloutState, plan: Plan, generation: int) -> Routing | No
         case Stage.SHADOW:
             return Routing(state.model, generation, before, shadow=state.candidate)
         case Stage.CANARY:
-            return Routing(state.model, generation, before, state.candidate, plan.steps[state.step])
+            return Routing(state.model, generation, before, state.candidate, _share(plan, state.step))
         case Stage.LIVE | Stage.SUPERSEDED:
             kept = None if before in state.blocked else before
             return Routing(state.model, generation, state.candidate, previous=kept)
         case _:
             return None if before is None else Routing(state.model, generation, before)
+
+
+def _share(plan: Plan, step: int) -> float:
+    """Share of a step; the last one where the model file has fewer steps by now."""
+    return plan.steps[min(step, len(plan.steps) - 1)]
 
 
 def _condemned(state: RolloutState, now: datetime, failed: Sequence[str]) -> RolloutState:
@@ -262,9 +324,7 @@ def _condemned(state: RolloutState, now: datetime, failed: Sequence[str]) -> Rol
         nowhere = f"version {state.baseline} was rolled back itself: a person has to decide"
     else:
         return _to(state, Stage.ROLLED_BACK, now, *failed)
-    reasons = (nowhere, *failed)
-    # The numbers in the reasons change with every look; being told once is enough.
-    return state if state.reasons[:1] == reasons[:1] else replace(state, reasons=reasons)
+    return _told(state, nowhere, *failed)
 
 
 def _reminded(state: RolloutState, plan: Plan, service: Sequence[Finding], now: datetime) -> RolloutState:
@@ -274,8 +334,12 @@ def _reminded(state: RolloutState, plan: Plan, service: Sequence[Finding], now: 
     if now < max(late, state.since + REMIND_LEAST):
         return state
     missing = [one.reason for one in service if one.verdict is Verdict.NO_DATA] or ["no findings at all"]
-    reasons = (f"waiting for evidence since {state.since:%Y-%m-%d %H:%M} UTC: its owner is reminded", *missing)
-    return state if state.reasons[:1] == reasons[:1] else replace(state, reasons=reasons)
+    return _told(state, f"waiting for evidence since {state.since:%Y-%m-%d %H:%M} UTC: its owner is reminded", *missing)
+
+
+def _told(state: RolloutState, *reasons: str) -> RolloutState:
+    """The state with further reasons, once: the numbers in them change with every look, the first of them does not."""
+    return state if reasons[0] in state.reasons else replace(state, reasons=(*reasons, *state.reasons))
 
 
 def _to(state: RolloutState, stage: Stage, now: datetime, *reasons: str) -> RolloutState:

@@ -403,7 +403,7 @@ def test_a_tail_reads_each_record_once_whatever_leaves_the_log(tmp_path: Path):
     write(tmp_path, [prediction("old", NOW - 100 * HOUR), prediction("a")])
     archive = PredictionArchive(tmp_path)
     archive.compact()
-    tail = Tail(archive, "churn", [(NOW - HOUR, math.inf)])
+    tail = Tail(archive, "churn", NOW - HOUR)
     assert [one.request_id for one in tail.new()] == ["a"]
     write(tmp_path, [prediction("x", model="other"), prediction("b")], [outcome("b")])
     assert [one.request_id for one in tail.new()] == ["b", "b"]
@@ -417,11 +417,28 @@ def test_a_tail_reads_each_record_once_whatever_leaves_the_log(tmp_path: Path):
 
 
 def test_a_tail_of_nothing_waits(tmp_path: Path):
-    tail = Tail(PredictionArchive(tmp_path), "churn", [(0.0, math.inf)])
+    tail = Tail(PredictionArchive(tmp_path), "churn")
     assert list(tail.new()) == []
     write(tmp_path, [prediction("a")])
     PredictionArchive(tmp_path).compact()
     assert [one.request_id for one in tail.new()] == ["a"]
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_a_tail_of_a_long_record_begins_with_its_first_and_its_newest(tmp_path: Path, compacted: bool):
+    archive = PredictionArchive(tmp_path)
+    write(tmp_path, [prediction("before", NOW - 2 * HOUR)])
+    for lot in range(10):
+        write(tmp_path, [prediction(f"{lot}-{n}") for n in range(20)])
+        if compacted:
+            archive.compact()
+    tail = Tail(archive, "churn", NOW - HOUR, most=60)
+    found = [one.request_id for one in tail.new()]
+    assert found[:30] == [f"{lot}-{n}" for lot in range(2) for n in range(20)][:30]
+    assert found[-20:] == [f"9-{n}" for n in range(20)]
+    assert len(found) == len(set(found)) <= 90
+    write(tmp_path, [prediction("new")])
+    assert [one.request_id for one in tail.new()] == ["new"]
 
 
 @pytest.mark.parametrize(("most", "least", "length"), [(0, 0, 2), (25, 20, 35), (60, 50, 75), (1_000, 100, 102)])

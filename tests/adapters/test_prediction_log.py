@@ -17,7 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters import prediction_log
-from adapters.prediction_log import MAGIC, Entry, Fsync, Outcome, Prediction, PredictionLog, encode, read, segments
+from adapters.prediction_log import (
+    MAGIC,
+    Entry,
+    Follower,
+    Fsync,
+    Outcome,
+    Prediction,
+    PredictionLog,
+    encode,
+    read,
+    segments,
+)
 from lifecycle.errors import BusyError, ConfigError, UnavailableError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -261,3 +272,30 @@ def test_a_killed_writer_loses_nothing_it_acknowledged(tmp_path: Path):
 @pytest.mark.slow
 def test_a_writer_killed_fifty_times_loses_nothing_it_acknowledged(tmp_path: Path):
     kill_again_and_again(tmp_path, 50)
+
+
+def followed(follower: Follower) -> list[int]:
+    return [int(one.request_id[1:]) for one in follower.new()]
+
+
+def test_a_follower_gives_each_record_once_also_before_a_damaged_group(tmp_path: Path):
+    fill(tmp_path, [2, 2, 2, 2], segment_bytes=400)
+    first, *_, last = segments(tmp_path)
+    follower = Follower(tmp_path)
+    content = last.read_bytes()
+    last.write_bytes(b"damaged" + content)
+    with pytest.raises(ConfigError, match="no segment"):
+        followed(follower)
+    with pytest.raises(ConfigError, match="no segment"):
+        assert followed(follower) == []
+    last.write_bytes(content)
+    assert followed(follower)[-1] == 7
+    assert followed(follower) == []
+    whole = first.read_bytes()
+    fresh = Follower(tmp_path)
+    first.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    seen = []
+    for _ in range(3):
+        with pytest.raises(ConfigError, match="damaged"):
+            seen.extend(one.request_id for one in fresh.new())
+    assert len(seen) == len(set(seen))

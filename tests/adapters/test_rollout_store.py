@@ -8,16 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from adapters.model_files import load_environment, load_file, load_model
 from adapters.ops_store import OpsStore
 from adapters.rollout_store import RolloutStore
 from lifecycle.aliases import Alias
+from lifecycle.approvals import ApprovalPolicy
 from lifecycle.errors import BusyError, ConfigError
-from lifecycle.rollout import RolloutState, Stage, promote, propose, roll_back
+from lifecycle.rollout import RolloutState, Stage, promote, propose, roll_back, withdraw
 from lifecycle.spec import Rollout as Plan
 
 pytestmark = pytest.mark.requirement("R4.1", "R8.2")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PLAN = Plan()
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+POLICY = load_file(CONFIGS / "policies" / "approval.yaml", ApprovalPolicy, {})
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -120,6 +124,85 @@ def test_of_two_deployers_exactly_one_wins(ops: OpsStore):
 @pytest.mark.slow
 def test_of_two_deployers_exactly_one_wins_two_hundred_times(ops: OpsStore):
     race(ops, 200)
+
+
+def race_to_deploy(ops: OpsStore, rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two deployers at once, as the deploy pipeline begins a rollout: one run, one rollout, and an answer for the other."""
+    from steps import start_rollout as step
+
+    for name in ("SOURCE", "OPS", "TUNING", "REGISTRY"):
+        monkeypatch.setenv(f"PRODECKS_{name}_URL", ops._engine.url.render_as_string(hide_password=False))
+    monkeypatch.setattr(step, "log_metadata", lambda **_: None)  # it belongs to a run of ZenML's
+    spec = load_model("flight_delay", load_environment("development"), CONFIGS / "models").model_copy(
+        update={"name": "m"}
+    )
+    rollouts = RolloutStore(ops)
+    change = first(rollouts)
+    for turn in range(rounds):
+        start, answers = threading.Barrier(2), []
+
+        def deploy(version: str, start=start, answers=answers) -> None:
+            start.wait()
+            try:
+                run = ops.start_run(
+                    pipeline="deploy", model="m", stack="local", trigger_kind="manual", reason="r", requested_by=version,
+                    as_of=NOW, now=NOW, lease=timedelta(minutes=1),
+                )  # fmt: skip
+                facts = {"requested_by": version, "reason": "r"}
+                try:
+                    told = step.start_rollout.entrypoint(spec, version, POLICY, "canary", run.run_id, facts)
+                finally:
+                    ops.finish_run(run.run_id, "succeeded", "done", NOW)
+                answers.append(told["generation"])
+            except BusyError as error:
+                answers.append(str(error))
+
+        both = [threading.Thread(target=deploy, args=(version,)) for version in "23"]
+        for one in both:
+            one.start()
+        for one in both:
+            one.join()
+        won = [one for one in answers if isinstance(one, int)]
+        (lost,) = [one for one in answers if isinstance(one, str)]
+        assert won == [change.generation + 1], answers
+        assert "accepted: " in lost, turn
+        assert "locked" not in lost
+        now = rollouts.current("m")
+        assert now is not None
+        assert now.generation == change.generation + 1
+        trail = [one for one in ops.audit_trail("m", limit=20) if one.action.startswith("rollout")]
+        assert [one.detail["generation"] for one in trail].count(now.generation) == 1
+        change = rollouts.change(now, withdraw(now.state, NOW, "again"), PLAN, actor="t", now=NOW)
+
+
+def test_of_two_who_deploy_at_once_one_begins_and_the_other_is_told(ops: OpsStore, monkeypatch: pytest.MonkeyPatch):
+    race_to_deploy(ops, 5, monkeypatch)
+
+
+@pytest.mark.slow
+def test_of_two_who_deploy_at_once_two_hundred_times_one_begins(ops: OpsStore, monkeypatch: pytest.MonkeyPatch):
+    race_to_deploy(ops, 200, monkeypatch)
+
+
+def test_a_change_is_returned_as_it_was_made_whoever_made_the_next(ops: OpsStore, monkeypatch: pytest.MonkeyPatch):
+    rollouts = RolloutStore(ops)
+    change = first(rollouts)
+    monkeypatch.setattr(rollouts, "current", lambda model: pytest.fail("read again after it was made"))
+    state = propose("r2", "m", "2", "1", "canary", NOW, needs_approval=False)
+    made = rollouts.change(change, state, PLAN, actor="t", now=NOW)
+    assert made == rollouts.history("m", limit=1)[0]
+
+
+def test_when_a_version_went_live_is_found_the_last_time_it_did(ops: OpsStore):
+    rollouts = RolloutStore(ops)
+    change = first(rollouts)
+    assert rollouts.went_live("m", "2") is None
+    found = rollouts.went_live("m", "1")
+    assert found == change
+    state = propose("r2", "m", "2", "1", "canary", NOW, needs_approval=False)
+    rollouts.change(change, state, PLAN, actor="t", now=NOW)
+    assert rollouts.went_live("m", "2") is None
+    assert rollouts.went_live("m", "1") == change
 
 
 def test_what_nobody_registered_or_answers_for_is_refused(ops: OpsStore):

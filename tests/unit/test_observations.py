@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -34,8 +33,8 @@ def at(stage: Stage, baseline: str | None = "1") -> RolloutState:
 class Told:
     """A watch, and answers in few words."""
 
-    def __init__(self, stage: Stage = Stage.CANARY, baseline: str | None = "1", window: float = 300.0) -> None:
-        self.watch = Watch(at(stage, baseline), PLAN, BUSINESS, window)
+    def __init__(self, stage: Stage = Stage.CANARY, baseline: str | None = "1", stretch: int = 500) -> None:
+        self.watch = Watch(at(stage, baseline), PLAN, BUSINESS, stretch)
         self.names = (f"r{number}" for number in count())
 
     def answer(
@@ -130,7 +129,7 @@ def test_without_a_baseline_nothing_is_slow():
 
 @pytest.mark.parametrize("stage", [Stage.CANARY, Stage.LIVE])
 def test_a_long_good_time_excuses_nothing(stage: Stage):
-    told = Told(stage, window=60.0)
+    told = Told(stage, stretch=300)
     for second in range(3_000):
         for version in ("1", "2"):
             for _ in range(5):
@@ -150,8 +149,18 @@ def test_a_long_good_time_excuses_nothing(stage: Stage):
     assert advance(at(stage), PLAN, failed, START + timedelta(hours=1)).stage is Stage.ROLLED_BACK
 
 
+@pytest.mark.parametrize("good", [0, 499, 500, 100_000])
+def test_what_turns_bad_shows_within_as_many_rows_however_long_it_was_good(good: int):
+    told = Told(Stage.LIVE)
+    for number in range(good):
+        told.answer("2", number / 200)
+    for number in range(200):
+        told.answer("2", (good + number) / 200, score=None)
+    assert told.verdict("error_rate") is Verdict.FAIL
+
+
 def test_slow_answers_show_in_the_newest_stretch_too():
-    told = Told(Stage.LIVE, window=60.0)
+    told = Told(Stage.LIVE, stretch=60)
     for _ in range(200):
         told.answer("1", -10)
     for number in range(200):
@@ -164,7 +173,7 @@ def test_slow_answers_show_in_the_newest_stretch_too():
 
 def test_a_live_version_does_not_gather_its_whole_life(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(observations, "MOST_AWAITED", 100)
-    told = Told(Stage.LIVE, window=1.0)
+    told = Told(Stage.LIVE, stretch=1)
     names = [told.answer("2", second) for second in range(500)]
     assert sum(one.counts()[0].requests for one in told.watch._recent) <= 3
     assert len(told.watch._awaited) == 100
@@ -237,13 +246,3 @@ def test_a_tie_is_half_a_pair_in_order():
     labels.add(1, 0.5, 1)
     labels.add(1, 0.5, 0)
     assert (labels.counts().pairs, labels.counts().ordered) == (1, 0.5)
-
-
-@pytest.mark.parametrize(
-    ("stage", "age", "newest"),
-    [(Stage.CANARY, 86_400.0, 0.0), (Stage.LIVE, 86_400.0, 86_280.0), (Stage.LIVE, 10.0, 0.0)],
-)
-def test_what_a_watch_has_to_read_is_the_step_or_the_newest_of_a_life(stage: Stage, age: float, newest: float):
-    past, recent = Told(stage, window=60.0).watch.spans(T + age)
-    assert past == (T - 3_600, T)
-    assert recent == (T + newest, math.inf)

@@ -22,6 +22,8 @@ from lifecycle.rollout import (
     Stage,
     advance,
     approve,
+    guard,
+    guarded,
     pause,
     promote,
     propose,
@@ -29,6 +31,7 @@ from lifecycle.rollout import (
     roll_back,
     routing_of,
     supersede,
+    withdraw,
 )
 from lifecycle.spec import Rollout as Plan
 
@@ -207,6 +210,7 @@ def test_each_action_is_taken_where_it_makes_sense_and_refused_elsewhere(stage: 
         (lambda: pause(state, "r"), {Stage.SHADOW, Stage.CANARY}),
         (lambda: approve(state, START, "r"), {Stage.AWAITING_APPROVAL}),
         (lambda: supersede(state, START, "3"), {Stage.LIVE}),
+        (lambda: withdraw(state, START, "r"), {Stage.AWAITING_APPROVAL, Stage.SHADOW, Stage.CANARY}),
     ):
         if stage in allowed:
             assert action().reasons
@@ -228,6 +232,77 @@ def test_a_paused_rollout_goes_on_only_when_resumed_and_holds_anew():
 def test_a_state_survives_json():
     state = at(Stage.CANARY, 1, blocked=("0",), reasons=("a", "b"), paused=True)
     assert RolloutState.from_dict(state.to_dict()) == state
+
+
+# The live version while the newest rollout is another version's
+
+LIVE_ONE = replace(at(Stage.LIVE), rollout_id="live one")
+AFTER = ("nobody knows",)
+
+
+def other(stage: Stage) -> RolloutState:
+    """Version 3's rollout beside version 2, which is live and followed version 1."""
+    return RolloutState("r3", "m", "3", "2", "canary", stage, 0, START, reasons=AFTER)
+
+
+BESIDE = [stage for stage in Stage if stage is not Stage.LIVE]
+
+
+def test_a_live_versions_own_rollout_is_its_guard_and_a_later_one_changes_what_is_blocked():
+    live = at(Stage.LIVE, reasons=("a",))
+    assert guarded(live, LIVE_ONE, ("9",)) is live
+    found = guarded(other(Stage.SHADOW), replace(LIVE_ONE, reasons=("told",)), ("1",))
+    assert found == replace(LIVE_ONE, blocked=("1",), reasons=())
+
+
+@pytest.mark.parametrize("stage", BESIDE)
+@pytest.mark.parametrize("findings", [GOOD, FEW, [], service(Verdict.WARN)])
+def test_a_live_version_without_evidence_against_it_stays_beside_any_rollout(stage: Stage, findings: list[Finding]):
+    assert guard(other(stage), LIVE_ONE, PLAN, findings, START + 1_000 * HOUR) == other(stage)
+
+
+@pytest.mark.parametrize("stage", [stage for stage in BESIDE if stage is not Stage.ROLLED_BACK])
+def test_a_live_version_that_fails_beside_a_rollout_is_rolled_back(stage: Stage):
+    found = guard(other(stage), LIVE_ONE, PLAN, BAD, START + HOUR)
+    assert (found.rollout_id, found.candidate, found.stage) == ("live one", "2", Stage.ROLLED_BACK)
+    assert found.reasons == ("error_rate fail",)
+
+
+def test_who_came_back_by_a_rollback_is_left_to_a_person_and_told_once():
+    state = other(Stage.ROLLED_BACK)
+    told = guard(state, LIVE_ONE, PLAN, BAD, START + HOUR)
+    assert (told.candidate, told.stage, told.since) == ("3", Stage.ROLLED_BACK, START)
+    assert told.reasons == (
+        "version 2 came back by a rollback and fails as well: a person has to decide", "error_rate fail", *AFTER,
+    )  # fmt: skip
+    assert guard(told, LIVE_ONE, PLAN, BAD, START + 2 * HOUR) is told
+
+
+@pytest.mark.parametrize("stage", BESIDE)
+@pytest.mark.parametrize("live", [replace(LIVE_ONE, baseline=None), replace(LIVE_ONE, blocked=("1",))])
+def test_a_live_version_with_nowhere_to_go_is_left_to_a_person_and_told_once(stage: Stage, live: RolloutState):
+    told = guard(other(stage), live, PLAN, BAD, START + HOUR)
+    assert told == replace(other(stage), reasons=told.reasons)
+    assert "a person has to decide" in told.reasons[0]
+    assert guard(told, live, PLAN, BAD, START + 2 * HOUR) is told
+
+
+def test_two_reminders_do_not_take_turns_for_ever():
+    """A rollout without data beside a live version that fails and cannot be taken back: each is told once."""
+    live = replace(LIVE_ONE, baseline=None)
+    state, now = other(Stage.CANARY), START + (REMIND_HOLDS + 1) * HOUR
+    for _ in range(3):
+        state = guard(advance(state, PLAN, FEW, now), live, PLAN, BAD, now)
+    assert advance(state, PLAN, FEW, now) is state
+    assert guard(state, live, PLAN, BAD, now) is state
+    assert len(state.reasons) == len(set(state.reasons))
+
+
+def test_fewer_steps_in_the_model_file_than_a_rollout_has_made_are_no_error():
+    state, shorter = at(Stage.CANARY, 1), Plan(min_requests=100, steps=[1.0])
+    assert routing_of(state, shorter, 1) is not None
+    assert advance(state, shorter, GOOD, START + HOUR).stage is Stage.LIVE
+    assert advance(state, shorter, BAD, START + HOUR).stage is Stage.ROLLED_BACK
 
 
 # Any order of events

@@ -1,0 +1,168 @@
+"""What loading a version does to the others: a model's latency with and without another model's versions being loaded (R4.1).
+
+A real gateway, one model under an open loop of requests, and a second model whose routing table is written again and
+again so that each time a version is read, verified, loaded and tried. Quiet and loading stretches take turns in the same
+run. Twins are hand-made, the loaded one with a layer of weights of the given size.
+
+    uv run --group dev python benchmarks/loading.py [--seconds 10] [--turns 5] [--megabytes 4]
+
+Prints a table, then one line of JSON: `p99_ms` and `p99_loading_ms` (medians over the turns), their `ratio`, and `loads`
+(how many a second) with `load_s`, the median time of one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from adapters.model_store import TWIN, ModelStore, Table, digests
+from lifecycle.manifest import describe
+from lifecycle.traffic import Routing
+from tests.cli.conftest import Place
+from tests.cli.hand_made import MODEL, PREDICT, World, row, twin
+from tests.cli.test_serve import serving
+
+RATE = 200
+EVERY_S = 0.5
+
+
+def heavy(megabytes: float, shift: float) -> bytes:
+    """The hand-made twin with a square layer of weights that every row passes."""
+    model = onnx.load_model_from_string(twin(shift))
+    side = int((megabytes * 1e6 / 8) ** 0.5)
+    weights = np.random.default_rng(0).normal(size=(side, side))
+    model.graph.initializer.extend(
+        [
+            numpy_helper.from_array(weights, "weights"),
+            numpy_helper.from_array(np.zeros((1, side)), "row"),
+            numpy_helper.from_array(np.array(0.0), "no"),
+        ]
+    )
+    for node in model.graph.node:
+        node.output[:] = ["before" if name == "score" else name for name in node.output]
+    model.graph.node.extend(
+        [
+            helper.make_node("MatMul", ["row", "weights"], ["passed"]),
+            helper.make_node("ReduceSum", ["passed"], ["all"], keepdims=0),
+            helper.make_node("Mul", ["all", "no"], ["none"]),
+            helper.make_node("Add", ["before", "none"], ["score"]),
+        ]
+    )
+    return model.SerializeToString()
+
+
+class Latencies:
+    """Requests of the first model at a rate, and how long each took from when it was due."""
+
+    def __init__(self, address: str) -> None:
+        self._client = httpx.AsyncClient(base_url=address, timeout=30)
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def _ask(self, number: int, due: float, taken: list[float]) -> None:
+        answer = await self._client.post(PREDICT, json={"rows": [row(number)]})
+        assert answer.status_code == 200
+        taken.append(time.monotonic() - due)
+
+    async def during(self, seconds: float) -> list[float]:
+        """Latencies of a stretch, in s."""
+        taken: list[float] = []
+        began = time.monotonic()
+        for number in range(int(seconds * RATE)):
+            due = began + number / RATE
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            task = asyncio.create_task(self._ask(number, due, taken))
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+        await asyncio.gather(*self._under_way)
+        return taken
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._client.aclose()
+
+
+def place(store: ModelStore, world: World, model: str, version: str, content: bytes) -> str:
+    """Put a version of a model of that name into the store; its digest."""
+    spec = world.spec.model_copy(update={"name": model})
+    tags = {"content": f"{model}{version}", "threshold": "0.5"}
+    return store.place(describe(spec, version, tags, "onnx", digests({TWIN: content})), {TWIN: content})
+
+
+async def measure(
+    address: str, store: ModelStore, loaded: dict[str, str], seconds: float, turns: int
+) -> tuple[list[float], list[float], list[float]]:
+    """P99 of quiet and of loading stretches in s, and the time of each load."""
+    load = Latencies(address)
+    await load.during(2.0)
+    quiet, loading, times = [], [], []
+    generation = 0
+
+    async def keep_loading(stop: asyncio.Event) -> None:
+        nonlocal generation
+        async with httpx.AsyncClient(base_url=address) as client:
+            while not stop.is_set():
+                generation += 1
+                version = sorted(loaded)[generation % len(loaded)]
+                routing = Routing("other", generation, version)
+                await asyncio.to_thread(store.write_table, Table(routing, {version: loaded[version]}))
+                await asyncio.sleep(EVERY_S)
+                state = (await client.get("/operate/state")).json()["models"].get("other", {"versions": {}})
+                times.extend(one["load_seconds"] for one in state["versions"].values())
+
+    for _ in range(turns):
+        quiet.append(float(np.quantile(await load.during(seconds), 0.99)))
+        stop = asyncio.Event()
+        other = asyncio.create_task(keep_loading(stop))
+        loading.append(float(np.quantile(await load.during(seconds), 0.99)))
+        stop.set()
+        await other
+    await load.close()
+    return quiet, loading, times
+
+
+def main() -> None:
+    """Run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--megabytes", type=float, default=4.0)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        here = Place(Path(folder))
+        for name in ("models", "home", "var"):
+            (here.folder / name).mkdir()
+        (here.models / "churn.yaml").write_text(MODEL)
+        world, store = World(here), ModelStore(here.var / "serving")
+        first = place(store, world, "churn", "1", twin())
+        store.write_table(Table(Routing("churn", 1, "1"), {"1": first}))
+        loaded = {version: place(store, world, "other", version, heavy(asked.megabytes, 0.1)) for version in "12"}
+        with serving(here) as gateway:
+            quiet, loading, times = asyncio.run(measure(gateway.address, store, loaded, asked.seconds, asked.turns))
+    print(f"P99 of {RATE} requests/s in ms, by turns; a load of {asked.megabytes:g} MB every {EVERY_S:g} s")
+    print("  quiet   " + " ".join(f"{one * 1e3:7.2f}" for one in quiet))
+    print("  loading " + " ".join(f"{one * 1e3:7.2f}" for one in loading))
+    before, during = float(np.median(quiet)), float(np.median(loading))
+    print(
+        json.dumps(
+            {
+                "p99_ms": round(before * 1e3, 3), "p99_loading_ms": round(during * 1e3, 3), "ratio": round(during / before, 3),
+                "loads": round(len(times) / (asked.turns * asked.seconds), 2), "load_s": round(float(np.median(times)), 4),
+            }
+        )
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
