@@ -26,13 +26,23 @@ def serving_folder() -> Path:
     return var_folder() / "serving"
 
 
-def serve(host: str, port: int, rate: float | None, burst: int, answer_unrecorded: bool, fsync: str) -> int:
+def serve(
+    host: str,
+    port: int,
+    rate: float | None,
+    burst: int,
+    answer_unrecorded: bool,
+    fsync: str,
+    tf_serving: str | None = None,
+    deadline: float = 1.0,
+) -> int:
     """Run the gateway until it is stopped; the exit code.
 
     Raises
     ------
     ConfigError
-        An address others can reach, without anybody to tell them apart; an unknown sync policy.
+        An address others can reach, without anybody to tell them apart; an unknown sync policy; no address of
+        TensorFlow Serving.
     BusyError
         The port is taken, or another gateway writes the same log.
     UnavailableError
@@ -42,6 +52,7 @@ def serve(host: str, port: int, rate: float | None, burst: int, answer_unrecorde
 
     from adapters.model_store import ModelStore
     from adapters.prediction_log import Fsync, PredictionLog
+    from adapters.tf_serving import ModelServer
     from serving.access import Access, Principal, Role, checked_rate, load_keys
     from serving.gateway import Gateway, Options
 
@@ -57,11 +68,12 @@ def serve(host: str, port: int, rate: float | None, burst: int, answer_unrecorde
     open_as = Principal("local", frozenset({Role.PREDICT, Role.LABEL, Role.OPERATE})) if open_to_all else None
     if fsync not in {one.value for one in Fsync}:
         raise ConfigError(f"--fsync {fsync!r}; accepted: {', '.join(one.value for one in Fsync)}")
+    server = None if tf_serving is None else ModelServer(tf_serving, deadline)
     listening = _listen(host, port)
     _log_security(folder)
     predictions = PredictionLog.open(folder / "log", fsync=Fsync(fsync))
     access = Access(keys, tokens, open_as, checked_rate(rate), burst, time.monotonic)
-    gateway = Gateway(ModelStore(folder), predictions, access, Options(answer_unrecorded=answer_unrecorded))
+    gateway = Gateway(ModelStore(folder), predictions, access, Options(answer_unrecorded, server=server))
     address = f"http://{host if ':' not in host else f'[{host}]'}:{listening.getsockname()[1]}"
     models = ModelStore(folder).models()
     sys.stderr.write(

@@ -17,6 +17,7 @@ import msgspec
 
 from adapters.model_store import ModelStore
 from adapters.prediction_log import Outcome, PredictionLog
+from adapters.tf_serving import ModelServer
 from lifecycle.errors import ConfigError
 from lifecycle.traffic import Role as Part
 from lifecycle.traffic import assign
@@ -53,10 +54,13 @@ class Options:
         While the log's disk takes nothing: answer all the same. By default it refuses with 503.
     most_bytes
         Largest body.
+    server
+        TensorFlow Serving that scores every version; None scores in this process.
     """
 
     answer_unrecorded: bool = False
     most_bytes: int = MOST_BYTES
+    server: ModelServer | None = None
 
 
 class Gateway:
@@ -77,7 +81,7 @@ class Gateway:
     def __init__(self, store: ModelStore, predictions: PredictionLog, access: Access, options: Options) -> None:
         from serving.pages import pages
 
-        self.models = Models(store)
+        self.models = Models(store, options.server)
         self.measures = Measures()
         self.access = access
         self.options = options
@@ -88,6 +92,7 @@ class Gateway:
         self._pages = pages(self)
         self._tasks: list[asyncio.Task[None]] = []
         self._shown: dict[tuple[str, str, str], None] = {}
+        self._told: dict[str, str | None] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; ASGI 3."""
@@ -411,8 +416,9 @@ class Gateway:
         problem = self.models.problems.get(model)
         self.measures.problems.labels(model).set(0 if problem is None else 1)
         served = self.models.served.get(model)
-        if problem is not None:
+        if problem is not None and self._told.get(model) != problem:
             log.error("%s: routing table not followed: %s", model, problem)
+        self._told[model] = problem
         if served is None:
             return
         for key in [key for key in self._shown if key[0] == model]:
@@ -441,7 +447,7 @@ class Gateway:
                         version: {
                             "digest": one.manifest.digest,
                             "content": one.manifest.content,
-                            "backend": one.manifest.backend,
+                            "backend": one.manifest.backend if one.lane is None else "tensorflow serving",
                             "load_seconds": round(one.seconds, 4),
                         }
                         for version, one in served.versions.items()
