@@ -339,7 +339,7 @@ class _Apis:
 
     def __init__(self) -> None:
         try:
-            with _tensorflow_unopened():
+            with tensorflow_unopened():
                 self.management = importlib.import_module("tensorflow_serving.apis.model_management_pb2")
                 self.metadata = importlib.import_module("tensorflow_serving.apis.get_model_metadata_pb2")
                 self.models = importlib.import_module("tensorflow_serving.apis.model_service_pb2_grpc")
@@ -353,7 +353,7 @@ class _Apis:
 
 
 @contextlib.contextmanager
-def _tensorflow_unopened() -> Iterator[None]:
+def tensorflow_unopened() -> Iterator[None]:
     """Let modules below ``tensorflow`` be imported without running the package's own, unless it is there already."""
     found = importlib.util.find_spec("tensorflow") if "tensorflow" not in sys.modules else None
     if found is None:

@@ -19,18 +19,17 @@ import grpc
 import numpy as np
 
 from adapters.saved_model import tensorflow
+from adapters.tf_serving import tensorflow_unopened
 
-tensorflow()
-
-from tensorflow import make_ndarray, make_tensor_proto  # noqa: E402
-from tensorflow_serving.apis import (  # noqa: E402
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_management_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
+with tensorflow_unopened():
+    from tensorflow_serving.apis import (
+        get_model_metadata_pb2,
+        get_model_status_pb2,
+        model_management_pb2,
+        model_service_pb2_grpc,
+        predict_pb2,
+        prediction_service_pb2_grpc,
+    )
 
 Inputs = Mapping[str, np.ndarray]
 Answer = Callable[[Inputs], Mapping[str, Any]]
@@ -88,6 +87,7 @@ class TensorFlowServing(
         return f"127.0.0.1:{self.port}"
 
     def open(self) -> None:
+        self._tf = tensorflow()
         # As TensorFlow Serving does, it takes messages of any size.
         options = [("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
         self._server = grpc.server(futures.ThreadPoolExecutor(32), options=options)
@@ -120,7 +120,7 @@ class TensorFlowServing(
 
     # ModelService
 
-    def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         name = request.model_spec.name
         found = dict(self._versions.get(name, {}))
         if request.model_spec.HasField("version"):
@@ -135,7 +135,7 @@ class TensorFlowServing(
                 told.status.error_code, told.status.error_message = FAILED, one.problem
         return response
 
-    def HandleReloadConfigRequest(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def HandleReloadConfigRequest(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         if request.config.WhichOneof("config") != "model_config_list":
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Only ModelConfigList is currently supported")
         configs = request.config.model_config_list.config
@@ -165,19 +165,19 @@ class TensorFlowServing(
 
     # PredictionService
 
-    def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         version, _ = self._find(request.model_spec, context)
         response = get_model_metadata_pb2.GetModelMetadataResponse()
         response.model_spec.name, response.model_spec.version.value = request.model_spec.name, version
         return response
 
-    def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         version, found = self._find(request.model_spec, context)
         assert found.answer is not None
         told = dict(context.invocation_metadata())
         self.asked.append((told["prodecks-model"], told["prodecks-version"]))
         try:
-            outputs = found.answer({name: make_ndarray(tensor) for name, tensor in request.inputs.items()})
+            outputs = found.answer({name: self._tf.make_ndarray(tensor) for name, tensor in request.inputs.items()})
         except Refused as refused:
             context.abort(refused.code, "refused")
         except (TypeError, ValueError) as error:
@@ -186,7 +186,7 @@ class TensorFlowServing(
         response.model_spec.name, response.model_spec.version.value = request.model_spec.name, version
         for name, values in outputs.items():
             if not request.output_filter or name in request.output_filter:
-                response.outputs[name].CopyFrom(make_tensor_proto(values))
+                response.outputs[name].CopyFrom(self._tf.make_tensor_proto(values))
         return response
 
     def _find(self, spec: Any, context: grpc.ServicerContext) -> tuple[int, Version]:
@@ -235,7 +235,7 @@ class TensorFlowServing(
                 return
         try:
             known[version] = Version(State.AVAILABLE, self.load(folder))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - told as the version's state
             known[version] = Version(State.END, problem=str(error))
 
 
