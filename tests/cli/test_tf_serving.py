@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import mlflow
 import numpy as np
+import psutil
 import pytest
 
 from adapters.fitting import export, fit
@@ -59,6 +60,7 @@ class Cluster:
     server: TensorFlowServing
     proxy: Envoy
     gateway: str
+    process: int
     spec: ModelSpec
     asked: list[Asked] = field(default_factory=list)
 
@@ -159,7 +161,7 @@ def cluster(registered: Place, tmp_path: Path) -> Iterator[Cluster]:
         serving(place, "--tf-serving", proxy.address) as gateway,
         (place.folder / "operate.log").open("w") as told,
     ):
-        made = Cluster(place, server, proxy, gateway.address, spec)
+        made = Cluster(place, server, proxy, gateway.address, gateway.process.pid, spec)
         made.begin("1")
         command = ("operate", "--every", "0.2", "--gateway", gateway.address, "--tf-serving", server.address)
         operator = place.start(*command, "--tf-serving-models", str(base), stderr=told)
@@ -210,9 +212,11 @@ def test_a_canary_behind_a_bad_backend_is_rolled_back_and_the_live_version_is_no
     assert any(one.status != 200 if "abort" in fault else one.seconds >= DELAY_S for one in hit)
     after = [one for one in cluster.asked if one.at > ended + 0.5]
     assert {(one.status, one.version) for one in after} == {(200, "1")}
+    memory = psutil.Process(cluster.process).memory_info().rss
+    assert memory < 250e6
     print(
         f"\n{measure}: rolled back {ended - began:.1f} s after the fault, {len(hit)} requests of the candidate's; "
-        f"the live version's P95 {p95(before) * 1e3:.0f} ms before, {p95(during) * 1e3:.0f} ms during"
+        f"the live version's P95 {p95(before) * 1e3:.0f} ms before, {p95(during) * 1e3:.0f} ms during; {memory / 1e6:.0f} MB"
     )
     # The model server lets the version go, and the label with it; a restart is set right.
     cluster.wait(lambda: cluster.server.state("churn", 2) == "END")
