@@ -53,7 +53,12 @@ class ModelServers:
         told, problems = self._export(routings)
         # A new model without any version would keep the server waiting for one.
         present = [one for one in routings if any((self._base / one.model / version).is_dir() for version in one.warm)]
-        for replica in self._server.replicas():
+        try:
+            replicas = self._server.replicas()
+        except ProDecksError as error:
+            replicas = []
+            problems.append(str(error))
+        for replica in replicas:
             try:
                 seen = {one.model: self._server.seen(replica, one.model) for one in present}
                 problems += _failures(replica, present, seen)

@@ -84,8 +84,8 @@ class Operator:
         try:
             for line in servers.follow():
                 self._tell(line)
-        except ProDecksError as error:
-            self._tell(str(error))
+        except Exception as error:  # noqa: BLE001 - told, whatever it is: nobody waits for this thread's result
+            self._tell(f"TensorFlow Serving does not follow: {error}")
 
     def _model(self, model: str) -> int:
         deployment = self._deployments.get(model)

@@ -130,3 +130,10 @@ def test_a_server_that_is_away_is_told_once_and_found_again(world: World):
     assert len(world.servers.follow()) <= 1  # its words may change once
     world.server.open()
     world.follow_until(lambda: world.server.label("churn", "live") == 1)
+
+
+def test_a_name_that_stands_for_no_server_is_told_once(world: World):
+    servers = ModelServers(world.registry, "name.invalid:8500", world.base)  # type: ignore[arg-type]
+    (problem,) = servers.follow()
+    assert "TensorFlow Serving at name.invalid:8500" in problem
+    assert servers.follow() == []
