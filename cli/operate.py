@@ -23,7 +23,7 @@ from cli.serve import serving_folder
 from cli.workspace import Workspace
 from lifecycle.errors import BusyError, ConfigError, ProDecksError
 from lifecycle.findings import Verdict
-from lifecycle.observations import Watch
+from lifecycle.observations import Answer, Watch
 from lifecycle.rollout import OPEN, Stage, advance
 
 ACTOR = "operate"
@@ -139,16 +139,15 @@ class Operator:
             state.rollout_id, state.stage, state.step, state.since,
         )  # fmt: skip
         if watch is None or not same:
-            watch = self._watches[model] = Watch(state, deployment.spec.rollout)
+            watch = self._watches[model] = Watch(state, deployment.spec.rollout, deployment.spec.business)
             self._followers[model] = Follower(serving_folder() / "log")
         for record in self._followers[model].new():
             if record.model != model:
                 continue
             if isinstance(record, Prediction):
                 shadow = record.role == "shadow"
-                watch.answered(
-                    record.request_id, record.at, record.version, record.latency_ms, record.decision, shadow=shadow
-                )
+                answer = Answer(record.version, record.at, record.score, record.decision, record.latency_ms, shadow)
+                watch.answered(record.request_id, answer)
             elif record.request_id:
                 watch.labelled(record.request_id, record.label)
         return watch

@@ -1,129 +1,177 @@
-"""What the prediction log says of a version, counted: requests, errors, slow answers, right decisions (R5.1, R5.2)."""
+"""What the prediction log says of a version, counted: requests, errors, slow answers, scores, and labels as they come (R5.1, R5.2)."""
 
 from __future__ import annotations
 
 from array import array
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from lifecycle.findings import Finding, Verdict
-from lifecycle.rollout import Counts, RolloutState, Stage, judge
+from lifecycle.rollout import RolloutState, Stage
+from lifecycle.rollout_judge import FIRST_LABELS, SCORE_BINS, Counts, judge, judge_against_first
+from lifecycle.spec import Business
 from lifecycle.spec import Rollout as Plan
 
 P95 = 0.95
 GUARD_ALPHA = 1e-5
-"""Chance of a false alarm in one guarded window: with windows of five minutes about once a year."""
+"""Chance of a false alarm in one guarded stretch: with stretches of five minutes about once a year."""
+MOST_AWAITED = 500_000
+"""Answers whose label is still awaited; of more, the oldest are left to monitoring, which joins them from the log."""
+MOST_UNPAIRED = 1_000
+NEWEST = "newest stretch"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a version answered to one row.
+
+    Parameters
+    ----------
+    version, at
+        Who, and when in Unix seconds.
+    score, decision
+        Probability of the positive class, and 0 or 1; None when the version failed.
+    latency_ms
+        From the request to its record.
+    shadow
+        Whether nobody waited for it: its latency says nothing then.
+    """
+
+    version: str
+    at: float
+    score: float | None
+    decision: int | None
+    latency_ms: float
+    shadow: bool = False
+
+
+class Labels:
+    """Labelled answers of one version, counted as their labels come.
+
+    Parameters
+    ----------
+    business
+        The model file's worth of each outcome.
+    """
+
+    def __init__(self, business: Business) -> None:
+        worths = (
+            (business.true_negative, business.false_negative),
+            (business.false_positive, business.true_positive),
+        )
+        lowest = min(min(row) for row in worths)
+        span = max(max(row) for row in worths) - lowest
+        self._worth = [[(one - lowest) / span for one in row] for row in worths]
+        self._unpaired: deque[tuple[int, float]] = deque(maxlen=MOST_UNPAIRED)
+        self.labelled = self.right = self.pairs = 0
+        self.ordered = self.worth = 0.0
+
+    def add(self, decision: int, score: float, label: int) -> None:
+        """Count one label; each stands in one pair at most, so that the pairs are independent of each other."""
+        self.labelled += 1
+        self.right += decision == label
+        self.worth += self._worth[decision][label]
+        if not self._unpaired or self._unpaired[0][0] == label:
+            self._unpaired.append((label, score))
+            return
+        _, other = self._unpaired.popleft()
+        difference = score - other if label else other - score
+        self.pairs += 1
+        self.ordered += 1.0 if difference > 0 else 0.5 if difference == 0 else 0.0
+
+    def counts(self) -> Counts:
+        """As counts without requests."""
+        # A sum of floats may exceed its number of terms by their rounding.
+        return Counts(
+            labelled=self.labelled,
+            right=self.right,
+            pairs=self.pairs,
+            ordered=self.ordered,
+            worth=min(self.worth, float(self.labelled)),
+        )
 
 
 @dataclass(slots=True)
 class _Bucket:
+    labels: Labels
     requests: int = 0
     errors: int = 0
-    labelled: int = 0
-    right: int = 0
     latencies: array[float] = field(default_factory=lambda: array("d"))
+    scores: list[int] = field(default_factory=lambda: [0] * SCORE_BINS)
 
 
-@dataclass(slots=True)
 class Observer:
     """Counts one rollout step's answers as they are read from the log; each record is given once, in the log's order.
 
     Parameters
     ----------
-    candidate, baseline
-        The version that is judged, and the one beside it; None without one.
+    state
+        The rollout: which version is judged, and beside which.
     since
         Unix seconds when the step began: earlier answers are the baseline's past alone.
-    latency_ratio
-        How many times the baseline's P95 counts as slow.
-    least
-        Baseline answers from which its P95 is taken; it is then kept for the whole step.
+    plan, business
+        The model file's sections.
     """
 
-    candidate: str
-    baseline: str | None
-    since: float
-    latency_ratio: float
-    least: int
-    limit_ms: float | None = None
-    _totals: dict[str, _Bucket] = field(default_factory=dict)
-    _past: array[float] = field(default_factory=lambda: array("d"))
-    _decisions: dict[str, dict[str, int]] = field(default_factory=dict)
-    _compared: int = 0
-    _agreed: int = 0
+    def __init__(self, state: RolloutState, since: float, plan: Plan, business: Business) -> None:
+        self.since = since
+        self.limit_ms: float | None = None
+        """Slower answers are slow: a multiple of the baseline's P95, which is taken once and kept for the whole step."""
+        self._plan = plan
+        self._candidate, self._baseline = state.candidate, state.baseline
+        self._seen = {
+            version: _Bucket(Labels(business)) for version in (state.candidate, state.baseline) if version is not None
+        }
+        self._past = array("d")
+        self._compared = self._agreed = 0
 
-    def answered(
-        self, request_id: str, at: float, version: str, latency_ms: float, decision: int | None, *, shadow: bool
-    ) -> None:
-        """Count an answer.
-
-        Parameters
-        ----------
-        decision
-            0 or 1; None when the version failed.
-        shadow
-            Whether nobody waited for it: its latency says nothing then.
-        """
-        if version not in (self.candidate, self.baseline):
+    def answered(self, answer: Answer, agreed: bool | None = None) -> None:
+        """Count an answer of either version; `agreed` says whether the other decided the same row alike, when it did."""
+        if answer.at < self.since:
+            if answer.version == self._baseline and not answer.shadow:
+                self._past.append(answer.latency_ms)
             return
-        if at < self.since:
-            if version == self.baseline and not shadow:
-                self._past.append(latency_ms)
+        seen = self._seen[answer.version]
+        seen.requests += 1
+        if answer.score is None:
+            seen.errors += 1
             return
-        bucket = self._totals.setdefault(version, _Bucket())
-        bucket.requests += 1
-        if decision is None:
-            bucket.errors += 1
-            return
-        if not shadow:
-            bucket.latencies.append(latency_ms)
-        both = self._decisions.setdefault(request_id, {})
-        both[version] = decision
-        if len(both) > 1:
+        if not answer.shadow:
+            seen.latencies.append(answer.latency_ms)
+        seen.scores[min(int(answer.score * SCORE_BINS), SCORE_BINS - 1)] += 1
+        if agreed is not None:
             self._compared += 1
-            self._agreed += len(set(both.values())) == 1
+            self._agreed += agreed
 
-    def labelled(self, request_id: str, label: int) -> None:
-        """Count a label for every version that answered the request in this step."""
-        for version, decision in self._decisions.get(request_id, {}).items():
-            bucket = self._totals[version]
-            bucket.labelled += 1
-            bucket.right += decision == label
+    def labelled(self, answer: Answer, label: int) -> None:
+        """Count the label of an answer that was given in this step."""
+        if answer.at >= self.since and answer.score is not None and answer.decision is not None:
+            self._seen[answer.version].labels.add(answer.decision, answer.score, label)
 
     def counts(self) -> tuple[Counts, Counts | None]:
         """Counts of the candidate, and of the baseline; None for a baseline that is not there."""
         self._settle_limit()
-        mine = self._counts(self.candidate)
-        return mine, None if self.baseline is None else self._counts(self.baseline)
+        mine = replace(self._counts(self._candidate), compared=self._compared, agreed=self._agreed)
+        return mine, None if self._baseline is None else self._counts(self._baseline)
 
     def _settle_limit(self) -> None:
-        if self.limit_ms is not None or self.baseline is None:
+        if self.limit_ms is not None or self._baseline is None:
             return
-        seen = self._totals.get(self.baseline, _Bucket()).latencies
-        known = self._past if len(self._past) >= self.least else seen
-        if len(known) >= self.least:
+        least = self._plan.min_requests
+        known = self._past if len(self._past) >= least else self._seen[self._baseline].latencies
+        if len(known) >= least:
             newest = np.frombuffer(known, dtype=np.float64)[-10_000:]
-            self.limit_ms = self.latency_ratio * float(np.quantile(newest, P95))
+            self.limit_ms = self._plan.rollback.latency_ratio * float(np.quantile(newest, P95))
 
     def _counts(self, version: str) -> Counts:
-        bucket = self._totals.get(version, _Bucket())
+        seen = self._seen[version]
         slow = 0
-        if self.limit_ms is not None:
-            slow = (
-                int((np.frombuffer(bucket.latencies, dtype=np.float64) > self.limit_ms).sum())
-                if bucket.latencies
-                else 0
-            )
-        mine = version == self.candidate
-        return Counts(
-            bucket.requests,
-            bucket.errors,
-            slow,
-            bucket.labelled,
-            bucket.right,
-            self._compared if mine else 0,
-            self._agreed if mine else 0,
+        if self.limit_ms is not None and seen.latencies:
+            slow = int((np.frombuffer(seen.latencies, dtype=np.float64) > self.limit_ms).sum())
+        return replace(
+            seen.labels.counts(), requests=seen.requests, errors=seen.errors, slow=slow, scores=tuple(seen.scores)
         )
 
 
@@ -131,42 +179,51 @@ class Watch:
     """A rollout step under guard: all of it, and its newest stretch, in which what turned bad later shows soonest.
 
     A version that answered well for a day and then fails must not be excused by its day: every `window` a fresh count
-    begins, and two of them overlap, so that one always looks back at least a window.
+    begins, and two of them overlap, so that one always looks back at least a window. A live version's labels may come days
+    after its answers: their stretches are counted in labels, and compared with its own first ones.
 
     Parameters
     ----------
     state
         The rollout as it stands; another stage or step needs another watch.
-    plan
-        The model file's rollout section.
+    plan, business
+        The model file's sections.
     window
         Seconds from one fresh count to the next.
     """
 
-    def __init__(self, state: RolloutState, plan: Plan, window: float = 300.0) -> None:
-        self.state, self._plan, self._window = state, plan, window
+    def __init__(self, state: RolloutState, plan: Plan, business: Business, window: float = 300.0) -> None:
+        self.state, self._plan, self._business, self._window = state, plan, business, window
         self._whole = self._fresh(state.since.timestamp())
         self._recent: list[Observer] = []
+        self._awaited: OrderedDict[str, tuple[Answer, ...]] = OrderedDict()
+        self._first = Labels(business)
+        self._newest: list[Labels] = []
 
-    def answered(
-        self, request_id: str, at: float, version: str, latency_ms: float, decision: int | None, *, shadow: bool
-    ) -> None:
-        """Count an answer; as `Observer.answered`."""
-        if at >= self._whole.since and (not self._recent or at >= self._recent[-1].since + self._window):
+    def answered(self, request_id: str, answer: Answer) -> None:
+        """Count an answer; those of other versions are passed over."""
+        if answer.version not in (self.state.candidate, self.state.baseline):
+            return
+        agreed = self._await(request_id, answer)
+        if answer.at < self._whole.since:
+            self._whole.answered(answer)
+            return
+        if not self._recent or answer.at >= self._recent[-1].since + self._window:
             # The limit of slowness stays the step's: a baseline that slows down with the candidate excuses nobody.
-            fresh = self._fresh(at)
+            fresh = self._fresh(answer.at)
             fresh.limit_ms = self._whole.limit_ms
             self._recent = [*self._recent[-1:], fresh]
-        elif at < self._whole.since:
-            self._whole.answered(request_id, at, version, latency_ms, decision, shadow=shadow)
-            return
         for one in self._all():
-            one.answered(request_id, at, version, latency_ms, decision, shadow=shadow)
+            one.answered(answer, agreed)
 
     def labelled(self, request_id: str, label: int) -> None:
-        """Count a label; as `Observer.labelled`."""
-        for one in self._all():
-            one.labelled(request_id, label)
+        """Count the label of a request, once, for every version that answered it."""
+        for answer in self._awaited.pop(request_id, ()):
+            if self._bounded:
+                for one in self._all():
+                    one.labelled(answer, label)
+            elif answer.version == self.state.candidate:
+                self._label_alone(answer, label)
 
     def findings(self) -> list[Finding]:
         """Findings about the whole step, those about its newest stretch in their place where these are worse."""
@@ -175,11 +232,13 @@ class Watch:
         for recent in self._recent:
             recent.limit_ms = recent.limit_ms or self._whole.limit_ms
             mine, its = recent.counts()
-            for one in judge(self._plan, mine, its, alpha=GUARD_ALPHA):
-                if one.measure not in found or (
-                    one.verdict is Verdict.FAIL and found[one.measure].verdict is not Verdict.FAIL
-                ):
-                    found[one.measure] = replace(one, window="newest stretch")
+            _add(found, judge(self._plan, mine, its if self._bounded else None, alpha=GUARD_ALPHA), NEWEST)
+        if not self._bounded:
+            first = self._first.counts()
+            for labels in self._newest or [Labels(self._business)]:
+                newest = labels.counts()
+                window = f"newest {newest.labelled} labels against its first {first.labelled}"
+                _add(found, judge_against_first(self._plan, newest, first, alpha=GUARD_ALPHA), window)
         return list(found.values())
 
     @property
@@ -191,5 +250,34 @@ class Watch:
         return [self._whole, *self._recent] if self._bounded else self._recent
 
     def _fresh(self, since: float) -> Observer:
-        ratio, least = self._plan.rollback.latency_ratio, self._plan.min_requests
-        return Observer(self.state.candidate, self.state.baseline, since, ratio, least)
+        return Observer(self.state, since, self._plan, self._business)
+
+    def _await(self, request_id: str, answer: Answer) -> bool | None:
+        """Remember an answer for its label; whether another version decided the same row alike, None without one."""
+        if answer.score is None:
+            return None
+        others = self._awaited.get(request_id, ())
+        self._awaited[request_id] = (*others, answer)
+        if len(self._awaited) > MOST_AWAITED:
+            self._awaited.popitem(last=False)
+        return None if not others else others[0].decision == answer.decision
+
+    def _label_alone(self, answer: Answer, label: int) -> None:
+        assert answer.score is not None  # held by `_await`
+        assert answer.decision is not None
+        least = self._plan.min_requests
+        if self._first.labelled < FIRST_LABELS * least:
+            self._first.add(answer.decision, answer.score, label)
+            return
+        if not self._newest or self._newest[-1].labelled >= least:
+            self._newest = [*self._newest[-1:], Labels(self._business)]
+        for one in self._newest:
+            one.add(answer.decision, answer.score, label)
+
+
+def _add(found: dict[str, Finding], more: list[Finding], window: str) -> None:
+    """Take findings that are new, or condemn what was not condemned yet."""
+    for one in more:
+        before = found.get(one.measure)
+        if before is None or (one.verdict is Verdict.FAIL and before.verdict is not Verdict.FAIL):
+            found[one.measure] = replace(one, window=window)

@@ -2,31 +2,23 @@
 
 Everything that moves traffic is decided here, in the gateway of one machine, in a cluster and in simulation alike.
 Nothing is ever decided by a bare comparison of two noisy numbers: what condemns a version is evidence that may be
-looked at any time (`lifecycle.sequential`), what promotes it is enough traffic without such evidence. No data neither
+looked at any time (`lifecycle.rollout_judge`), what promotes it is enough traffic without such evidence. No data neither
 promotes nor rolls back.
 """
 
 from __future__ import annotations
 
 import enum
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, Self
 
 from lifecycle.errors import ConfigError
-from lifecycle.findings import Direction, Finding, Verdict
-from lifecycle.sequential import log_e_above, log_e_ratio
+from lifecycle.findings import Finding, Verdict
 from lifecycle.spec import Rollout as Plan
 from lifecycle.traffic import Routing
 
-ALPHA = 0.01
-"""Chance that a version within every bound is ever rolled back, over its whole rollout."""
-SLOW_SHARE = 0.05
-"""What of a version's answers may be slower than the limit: the limit is a multiple of the baseline's P95."""
-WORSE_ERRORS = 1.25
-"""How many times the live version's error rate a candidate's may be, beside the bound on the rate itself."""
 REMIND_HOLDS = 24
 """After so many hold times without enough data to judge, the owner is reminded; `REMIND_LEAST` at the soonest."""
 REMIND_LEAST = timedelta(hours=1)
@@ -49,42 +41,6 @@ class Stage(enum.StrEnum):
 OPEN = frozenset({Stage.AWAITING_APPROVAL, Stage.SHADOW, Stage.CANARY, Stage.LIVE})
 """Stages that still look at findings: a guard does not end with the rollout."""
 OVER = frozenset(Stage) - OPEN
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What was seen of one version since its step began.
-
-    Parameters
-    ----------
-    requests, errors
-        Rows asked of it, and rows it could not answer.
-    slow
-        Answers slower than the limit, `Plan.rollback.latency_ratio` times the baseline's P95.
-    labelled, right
-        Answers whose label came, and those of them that were decided rightly.
-    compared, agreed
-        Rows that both versions scored, and those decided alike (shadow).
-    """
-
-    requests: int = 0
-    errors: int = 0
-    slow: int = 0
-    labelled: int = 0
-    right: int = 0
-    compared: int = 0
-    agreed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse counts that cannot be; ValueError."""
-        pairs = (
-            (self.errors, self.requests),
-            (self.slow, self.requests),
-            (self.right, self.labelled),
-            (self.agreed, self.compared),
-        )
-        if any(not 0 <= part <= whole for part, whole in pairs):
-            raise ValueError(f"{self}; accepted: no part above its whole, none negative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,55 +146,6 @@ def approve(state: RolloutState, now: datetime, reason: str) -> RolloutState:
     return _to(state, Stage.SHADOW, now, reason)
 
 
-def judge(plan: Plan, candidate: Counts, baseline: Counts | None, *, alpha: float = ALPHA) -> list[Finding]:
-    """Compare a version with the bounds of R8.1 and with the version it would replace.
-
-    Parameters
-    ----------
-    plan
-        The model file's rollout section.
-    candidate
-        Counts of the version that is judged, since its step began.
-    baseline
-        Counts of the version beside it over the same time, or over its own last time when it stands alone; None
-        without one.
-    alpha
-        Chance of a FAIL, at any look, for a version within every bound; shared evenly by what is measured.
-
-    Returns
-    -------
-    list of Finding
-        ``error_rate``, ``error_ratio``, ``slow_share``, ``performance_drop``: FAIL where the evidence is enough, WARN
-        where the value lies beyond the bound and the evidence is not, PASS after `Plan.min_requests`, else NO_DATA.
-        ``shadow_agreement`` only tells.
-    """
-    other = baseline or Counts()
-    limit = math.log(4 / alpha)
-    bounds = plan.rollback
-    found = [
-        _found(
-            "error_rate", candidate.errors, candidate.requests, bounds.error_rate, plan.min_requests,
-            log_e_above(candidate.errors, candidate.requests, bounds.error_rate) >= limit,
-        ),
-        _found(
-            "slow_share", candidate.slow, candidate.requests, SLOW_SHARE, plan.min_requests,
-            log_e_above(candidate.slow, candidate.requests, SLOW_SHARE) >= limit,
-        ),
-    ]  # fmt: skip
-    if baseline is not None:
-        found.append(_error_ratio(candidate, other, plan.min_requests, limit))
-        found.append(_performance(candidate, other, bounds.performance_drop, plan.min_requests, limit))
-    if candidate.compared:
-        share = candidate.agreed / candidate.compared
-        found.append(
-            Finding(
-                "shadow_agreement", "all rows", share, None, Direction.AT_LEAST, f"{candidate.compared} rows", Verdict.PASS,
-                f"decided {share:.1%} of {candidate.compared} rows as the live version did", candidate.compared,
-            )
-        )  # fmt: skip
-    return found
-
-
 def advance(state: RolloutState, plan: Plan, findings: Sequence[Finding], now: datetime) -> RolloutState:
     """Decide what follows; the very same state when nothing does.
 
@@ -249,7 +156,7 @@ def advance(state: RolloutState, plan: Plan, findings: Sequence[Finding], now: d
     plan
         The model file's rollout section.
     findings
-        From `judge`, of this step.
+        From `lifecycle.rollout_judge`, of this step.
     now
         The moment; a clock that went back waits.
     """
@@ -283,7 +190,7 @@ def advance(state: RolloutState, plan: Plan, findings: Sequence[Finding], now: d
     return _to(state, Stage.LIVE, now, f"within every bound at {plan.steps[state.step]:.0%}: all traffic")
 
 
-SERVICE = ("error_rate", "slow_share", "error_ratio")
+SERVICE = ("error_rate", "slow_share", "error_ratio", "score_shift")
 """What has to be good before a version goes on. Labels may come weeks later: performance condemns, and is not waited for."""
 
 
@@ -382,50 +289,6 @@ def _require(state: RolloutState, stages: set[Stage] | frozenset[Stage], what: s
             f"rollout {state.rollout_id} of {state.model} version {state.candidate} is {state.stage.value} and cannot be "
             f"{what}; accepted: one that is {accepted}"
         )
-
-
-def _found(measure: str, events: int, trials: int, bound: float, least: int, certain: bool) -> Finding:
-    value = events / trials if trials else None
-    return _verdict(measure, value, bound, trials, least, certain, f"{events} of {trials}")
-
-
-def _error_ratio(candidate: Counts, baseline: Counts, least: int, limit: float) -> Finding:
-    log_e = log_e_ratio(candidate.errors, candidate.requests, baseline.errors, baseline.requests, WORSE_ERRORS)
-    mine = candidate.errors / candidate.requests if candidate.requests else None
-    its = baseline.errors / baseline.requests if baseline.requests else None
-    # Without an error on either side the ratio is no number, and as good as equal.
-    value = None if mine is None or its is None else mine / its if its else 1.0 if not mine else math.inf
-    seen = f"{candidate.errors} of {candidate.requests} against {baseline.errors} of {baseline.requests}"
-    few = min(candidate.requests, baseline.requests)
-    if value == math.inf:
-        # One error against none is beyond any ratio, and no evidence yet.
-        value = (candidate.errors + 1) / (candidate.requests + 1) * (baseline.requests + 1)
-    return _verdict("error_ratio", value, WORSE_ERRORS, few, least, log_e >= limit, seen)
-
-
-def _performance(candidate: Counts, baseline: Counts, drop: float, least: int, limit: float) -> Finding:
-    # Right decisions: the baseline's rate may be 1 / (1 - drop) times the candidate's.
-    log_e = log_e_ratio(baseline.right, baseline.labelled, candidate.right, candidate.labelled, 1 / (1 - drop))
-    mine = candidate.right / candidate.labelled if candidate.labelled else None
-    its = baseline.right / baseline.labelled if baseline.labelled else None
-    value = None if mine is None or not its else 1 - mine / its
-    seen = f"{candidate.right} of {candidate.labelled} right against {baseline.right} of {baseline.labelled}"
-    few = min(candidate.labelled, baseline.labelled)
-    return _verdict("performance_drop", value, drop, few, least, log_e >= limit, seen)
-
-
-def _verdict(
-    measure: str, value: float | None, bound: float, count: int, least: int, certain: bool, seen: str
-) -> Finding:
-    if certain:
-        verdict, reason = Verdict.FAIL, f"{measure} is above {bound:g} beyond doubt: {seen}"
-    elif value is None or count < least:
-        verdict, reason = Verdict.NO_DATA, f"{measure}: {count} rows, {least} needed to judge"
-    elif value > bound:
-        verdict, reason = Verdict.WARN, f"{measure} is {value:.3g}, above {bound:g}, and may be so by chance: {seen}"
-    else:
-        verdict, reason = Verdict.PASS, f"{measure} is {value:.3g}, at most {bound:g} as asked: {seen}"
-    return Finding(measure, "all rows", value, bound, Direction.AT_MOST, "since the step began", verdict, reason, count)
 
 
 def live_version(state: RolloutState) -> str | None:

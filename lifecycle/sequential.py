@@ -12,9 +12,11 @@ import math
 from scipy.special import betainc, betaln
 
 _LEAST = 1e-300
+TUNED_FOR = 2_000
+"""Values at which `mean_margin` is narrowest."""
 
 
-def log_e_above(events: int, trials: int, bound: float) -> float:
+def log_e_above(events: float, trials: float, bound: float) -> float:
     """Evidence that a rate lies above a bound.
 
     The bet mixes all rates above the bound, uniformly (Robbins 1970; Howard, Ramdas, McAuliffe and Sekhon 2021, beta-
@@ -24,7 +26,8 @@ def log_e_above(events: int, trials: int, bound: float) -> float:
     Parameters
     ----------
     events
-        How often it happened; 0 to trials.
+        How often it happened; 0 to trials. A fraction counts as such: of all values from 0 to 1 with the same mean, those
+        that are 0 or 1 multiply a bet the most (its logarithm is linear in the value), so that the evidence stays valid.
     trials
         How often it could have.
     bound
@@ -66,7 +69,7 @@ def log_e_above(events: int, trials: int, bound: float) -> float:
     return mixed - events * math.log(bound) - (trials - events) * math.log1p(-bound)
 
 
-def log_e_ratio(bad: int, rows: int, bad_baseline: int, rows_baseline: int, ratio: float) -> float:
+def log_e_ratio(bad: float, rows: int, bad_baseline: float, rows_baseline: int, ratio: float) -> float:
     """Evidence that one version's rate is more than `ratio` times another's.
 
     Of all bad answers, a share falls on the candidate. Rows come to either version by the toss of an entity's hash, so
@@ -100,7 +103,7 @@ def log_e_ratio(bad: int, rows: int, bad_baseline: int, rows_baseline: int, rati
     return log_e_above(bad, bad + bad_baseline, weighted / (weighted + rows_baseline))
 
 
-def least_rate(events: int, trials: int, alpha: float) -> float:
+def least_rate(events: float, trials: int, alpha: float) -> float:
     """Lower end of an anytime-valid confidence interval of a rate: the largest bound that is rejected at level alpha.
 
     Parameters
@@ -123,3 +126,38 @@ def least_rate(events: int, trials: int, alpha: float) -> float:
             break
         low, high = (middle, high) if log_e_above(events, trials, middle) >= limit else (low, middle)
     return low
+
+
+def mean_margin(count: int, alpha: float) -> float:
+    """How far a mean of values from 0 to 1 may lie from what was seen, at any look.
+
+    The boundary of the two-sided normal mixture for sums whose terms are sub-Gaussian with variance 1/4, as every value from
+    0 to 1 is (Robbins 1970; Howard, Ramdas, McAuliffe and Sekhon 2021, section 3.2); narrowest around `TUNED_FOR` values.
+
+    Parameters
+    ----------
+    count
+        Values seen, independent of each other.
+    alpha
+        Chance that the mean ever lies farther off, at most; above 0 and below 1.
+
+    Returns
+    -------
+    float
+        0 to 1: 1, which says nothing, without values.
+
+    Examples
+    --------
+    >>> mean_margin(0, 0.01)
+    1.0
+    >>> mean_margin(10_000, 0.01) < mean_margin(1_000, 0.01) < 0.1
+    True
+    """
+    if count < 0 or not 0 < alpha < 1:
+        raise ValueError(f"{count} values, alpha {alpha}; accepted: none or more, above 0 and below 1")
+    if count == 0:
+        return 1.0
+    certainty = 2 * math.log(1 / alpha)
+    mixed = TUNED_FOR / 4 / (certainty + math.log1p(certainty))
+    variance = count / 4 + mixed
+    return min(1.0, math.sqrt(variance * (math.log(variance / mixed) + certainty)) / count)

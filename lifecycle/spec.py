@@ -444,10 +444,16 @@ class Business(Section):
 class Rollback(Section):
     """When a version leaves by itself (R8.1)."""
 
-    performance_drop: OpenShare = Field(0.20, description="Relative loss of the main metric.")
+    performance_drop: OpenShare = Field(0.20, description="Relative loss of right decisions, and of ROC AUC.")
     error_rate: OpenShare = Field(0.10, description="Share of failed requests.")
     latency_ratio: Annotated[float, Field(gt=1), Unit("ratio")] = Field(
         2.0, description="Latency over the previous version's."
+    )
+    value_drop: OpenShare = Field(
+        0.10, description="Loss of business value a decision, of the span between the worst and the best decision."
+    )
+    score_shift: OpenShare = Field(
+        0.30, description="Largest distance between the candidate's and the live version's score distributions."
     )
 
 

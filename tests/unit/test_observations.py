@@ -4,127 +4,235 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from itertools import count
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from lifecycle import observations
 from lifecycle.findings import Verdict
-from lifecycle.observations import Observer, Watch
-from lifecycle.rollout import Counts, Stage, advance, propose
+from lifecycle.observations import Answer, Labels, Watch
+from lifecycle.rollout import RolloutState, Stage, advance, propose
+from lifecycle.rollout_judge import FIRST_LABELS, Counts
+from lifecycle.spec import Business
 from lifecycle.spec import Rollout as Plan
 
-pytestmark = pytest.mark.requirement("R8.1", "R5.1")
+pytestmark = pytest.mark.requirement("R8.1", "R5.1", "R5.2")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 T = START.timestamp()
 PLAN = Plan(min_requests=50)
+BUSINESS = Business(currency="USD", decision="call", true_positive=10.0, false_positive=-5.0)
 
 
-def observer(**other: Any) -> Observer:
-    return Observer(**{"candidate": "2", "baseline": "1", "since": T, "latency_ratio": 2.0, "least": 10, **other})
+def at(stage: Stage, baseline: str | None = "1") -> RolloutState:
+    return replace(propose("r", "m", "2", baseline, "canary", START, needs_approval=False), stage=stage)
+
+
+class Told:
+    """A watch, and answers in few words."""
+
+    def __init__(self, stage: Stage = Stage.CANARY, baseline: str | None = "1", window: float = 300.0) -> None:
+        self.watch = Watch(at(stage, baseline), PLAN, BUSINESS, window)
+        self.names = (f"r{number}" for number in count())
+
+    def answer(
+        self,
+        version: str,
+        second: float = 0.0,
+        latency: float = 1.0,
+        score: float | None = 0.7,
+        name: str | None = None,
+        shadow: bool = False,
+    ) -> str:
+        name = name or next(self.names)
+        decision = None if score is None else int(score >= 0.5)
+        self.watch.answered(name, Answer(version, T + second, score, decision, latency, shadow))
+        return name
+
+    def counts(self) -> tuple[Counts, Counts | None]:
+        return self.watch._whole.counts()
+
+    def verdict(self, measure: str) -> Verdict:
+        return {one.measure: one.verdict for one in self.watch.findings()}[measure]
 
 
 def test_answers_labels_and_errors_are_counted_for_their_version():
-    seen = observer()
-    seen.answered("a", T, "2", 1.0, 1, shadow=False)
-    seen.answered("b", T, "2", 1.0, None, shadow=False)
-    seen.answered("c", T, "1", 1.0, 0, shadow=False)
-    seen.answered("d", T, "9", 1.0, 0, shadow=False)
-    for name, label in (("a", 0), ("c", 0), ("d", 1), ("never", 1)):
-        seen.labelled(name, label)
-    mine, its = seen.counts()
-    assert mine == Counts(requests=2, errors=1, labelled=1, right=0)
-    assert its == Counts(requests=1, labelled=1, right=1)
+    told = Told()
+    right, wrong = told.answer("1", score=0.2), told.answer("2", score=0.8)
+    told.answer("2", score=None)
+    unknown = told.answer("9")
+    for name in (right, wrong, unknown, "never asked", right):  # a label counts once, however often it comes
+        told.watch.labelled(name, 0)
+    mine, its = told.counts()
+    assert (mine.requests, mine.errors, mine.labelled, mine.right, mine.worth) == (2, 1, 1, 0, 0.0)
+    assert its is not None
+    assert (its.requests, its.labelled, its.right, its.worth) == (1, 1, 1, pytest.approx(1 / 3))
+    assert (sum(mine.scores), mine.scores[16], its.scores[4]) == (1, 1, 1)
 
 
 def test_what_was_before_the_step_only_tells_how_fast_the_baseline_was():
-    seen = observer()
-    for number in range(10):
-        seen.answered(f"p{number}", T - 1, "1", 10.0, 1, shadow=False)
-        seen.answered(f"q{number}", T - 1, "2", 10.0, None, shadow=False)
-    seen.answered("slow", T, "2", 20.1, 1, shadow=False)
-    seen.answered("fast", T, "2", 19.9, 1, shadow=False)
-    mine, its = seen.counts()
-    assert seen.limit_ms == 20.0
+    told = Told()
+    early = [told.answer("1", -1, latency=10.0) for _ in range(50)]
+    for _ in range(50):
+        told.answer("2", -1, score=None)
+    told.answer("2", latency=20.1)
+    told.answer("2", latency=19.9)
+    told.watch.labelled(early[0], 1)
+    mine, its = told.counts()
+    assert told.watch._whole.limit_ms == 20.0
     assert (mine.requests, mine.slow, mine.errors) == (2, 1, 0)
-    assert its == Counts()
+    assert its == Counts(scores=(0,) * 20)
 
 
 def test_the_limit_of_slowness_stays_when_the_baseline_slows_down_too():
-    seen = observer()
-    for number in range(10):
-        seen.answered(f"a{number}", T, "1", 1.0, 1, shadow=False)
-    seen.counts()
-    for number in range(100):
-        seen.answered(f"b{number}", T, "1", 50.0, 1, shadow=False)
-    seen.answered("c", T, "2", 40.0, 1, shadow=False)
-    assert seen.counts()[0].slow == 1
+    told = Told()
+    for _ in range(50):
+        told.answer("1")
+    told.counts()
+    for _ in range(100):
+        told.answer("1", latency=50.0)
+    told.answer("2", latency=40.0)
+    assert told.counts()[0].slow == 1
 
 
 def test_a_shadow_is_compared_and_its_latency_says_nothing():
-    seen = observer(least=1)
-    for number, (live, shadow) in enumerate([(1, 1), (0, 1), (0, 0)]):
-        seen.answered(f"r{number}", T, "1", 1.0, live, shadow=False)
-        seen.answered(f"r{number}", T, "2", 500.0, shadow, shadow=True)
-    mine, _ = seen.counts()
-    assert (mine.requests, mine.slow, mine.compared, mine.agreed) == (3, 0, 3, 2)
+    told = Told(Stage.SHADOW)
+    for _ in range(50):
+        told.answer("1")
+    for live, shadow in [(0.7, 0.9), (0.2, 0.9), (0.1, 0.3)]:
+        name = told.answer("1", score=live)
+        told.answer("2", latency=500.0, score=shadow, name=name, shadow=True)
+    told.answer("2", score=0.4, name="a shadow that answers first", shadow=True)
+    told.answer("1", score=0.4, name="a shadow that answers first")
+    mine, _ = told.counts()
+    assert (mine.requests, mine.slow, mine.compared, mine.agreed) == (4, 0, 4, 3)
+
+
+def test_a_label_counts_for_both_who_answered():
+    told = Told(Stage.SHADOW)
+    name = told.answer("1", score=0.2)
+    told.answer("2", score=0.9, name=name, shadow=True)
+    told.watch.labelled(name, 1)
+    mine, its = told.counts()
+    assert its is not None
+    assert (mine.labelled, mine.right, its.labelled, its.right) == (1, 1, 1, 0)
 
 
 def test_without_a_baseline_nothing_is_slow():
-    seen = observer(baseline=None)
-    seen.answered("a", T, "2", 1e9, 1, shadow=False)
-    assert seen.counts() == (Counts(requests=1), None)
-
-
-def verdict(watch: Watch, measure: str) -> Verdict:
-    return {one.measure: one.verdict for one in watch.findings()}[measure]
+    told = Told(baseline=None)
+    told.answer("2", latency=1e9)
+    mine, its = told.counts()
+    assert (mine.requests, mine.slow, its) == (1, 0, None)
 
 
 @pytest.mark.parametrize("stage", [Stage.CANARY, Stage.LIVE])
 def test_a_long_good_time_excuses_nothing(stage: Stage):
-    state = propose("r", "m", "2", "1", "canary", START, needs_approval=False)
-    watch = Watch(replace(state, stage=stage), PLAN, window=60.0)
-    number = 0
+    told = Told(stage, window=60.0)
     for second in range(3_000):
         for version in ("1", "2"):
             for _ in range(5):
-                number += 1
-                watch.answered(f"r{number}", T + second, version, 1.0, 1, shadow=False)
-    assert verdict(watch, "error_rate") is Verdict.PASS
+                told.answer(version, second)
+    assert told.verdict("error_rate") is Verdict.PASS
     for one in range(40):
-        watch.answered(f"e{one}", T + 3_000 + one / 10, "2", 1.0, None, shadow=False)
-    failed = [one for one in watch.findings() if one.verdict is Verdict.FAIL]
+        told.answer("2", 3_000 + one / 10, score=None)
+    failed = [one for one in told.watch.findings() if one.verdict is Verdict.FAIL]
     # Forty of fifteen thousand are far below a tenth: the newest stretch alone shows them.
     if stage is Stage.CANARY:
         assert failed == [] or failed[0].window == "newest stretch"
     for one in range(400):
-        watch.answered(f"f{one}", T + 3_070 + one / 100, "2", 1.0, None, shadow=False)
-    failed = [one for one in watch.findings() if one.verdict is Verdict.FAIL]
+        told.answer("2", 3_070 + one / 100, score=None)
+    failed = [one for one in told.watch.findings() if one.verdict is Verdict.FAIL]
     assert {"error_rate"} <= {one.measure for one in failed}
     assert {one.window for one in failed if one.measure == "error_rate"} == {"newest stretch"}
-    assert advance(replace(state, stage=stage), PLAN, failed, START + timedelta(hours=1)).stage is Stage.ROLLED_BACK
+    assert advance(at(stage), PLAN, failed, START + timedelta(hours=1)).stage is Stage.ROLLED_BACK
 
 
 def test_slow_answers_show_in_the_newest_stretch_too():
-    state = replace(propose("r", "m", "2", "1", "canary", START, needs_approval=False), stage=Stage.LIVE)
-    watch = Watch(state, PLAN, window=60.0)
+    told = Told(Stage.LIVE, window=60.0)
+    for _ in range(200):
+        told.answer("1", -10)
     for number in range(200):
-        watch.answered(f"p{number}", T - 10, "1", 1.0, 1, shadow=False)
+        told.answer("2", number, latency=1.5)
+    assert told.verdict("slow_share") is Verdict.PASS
     for number in range(200):
-        watch.answered(f"g{number}", T + number, "2", 1.5, 1, shadow=False)
-    assert verdict(watch, "slow_share") is Verdict.PASS
-    for number in range(200):
-        watch.answered(f"s{number}", T + 200 + number / 10, "2", 2.5, 1, shadow=False)
-    assert verdict(watch, "slow_share") is Verdict.FAIL
+        told.answer("2", 200 + number / 10, latency=2.5)
+    assert told.verdict("slow_share") is Verdict.FAIL
 
 
-def test_a_live_version_does_not_gather_its_whole_life():
-    state = replace(propose("r", "m", "2", "1", "canary", START, needs_approval=False), stage=Stage.LIVE)
-    watch = Watch(state, PLAN, window=1.0)
-    for second in range(500):
-        watch.answered(f"r{second}", T + second, "2", 1.0, 1, shadow=False)
-    assert sum(len(one._decisions) for one in [watch._whole, *watch._recent]) <= 3
+def test_a_live_version_does_not_gather_its_whole_life(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(observations, "MOST_AWAITED", 100)
+    told = Told(Stage.LIVE, window=1.0)
+    names = [told.answer("2", second) for second in range(500)]
+    assert sum(one.counts()[0].requests for one in told.watch._recent) <= 3
+    assert len(told.watch._awaited) == 100
+    told.watch.labelled(names[0], 1)  # too long ago: left to monitoring
+    told.watch.labelled(names[-1], 1)
+    assert told.watch._first.labelled == 1
 
 
 def test_nothing_seen_is_no_data():
-    state = propose("r", "m", "2", "1", "canary", START, needs_approval=False)
-    assert {one.verdict for one in Watch(state, PLAN).findings()} == {Verdict.NO_DATA}
+    for stage in (Stage.SHADOW, Stage.CANARY, Stage.LIVE):
+        found = Told(stage).watch.findings()
+        assert found
+        assert {one.verdict for one in found} == {Verdict.NO_DATA}
+
+
+@pytest.mark.parametrize("delay", [0.0, 30 * 86_400.0])
+def test_a_live_version_that_decides_worse_than_at_first_is_condemned_whenever_its_labels_come(delay: float):
+    rng = np.random.default_rng(0)
+    told = Told(Stage.LIVE)
+    answered = FIRST_LABELS * PLAN.min_requests + 400
+    names = [told.answer("2", second, score=float(rng.uniform(0.5, 1))) for second in range(answered)]
+    told.answer("1", delay)  # time goes on
+    for place, name in enumerate(names):
+        told.watch.labelled(name, 1 if place < FIRST_LABELS * PLAN.min_requests else int(rng.random() < 0.3))
+    assert told.verdict("performance_drop") is Verdict.FAIL
+    assert told.verdict("value_drop") is Verdict.FAIL
+    assert len(told.watch._newest) == 2
+
+
+def test_a_live_version_as_good_as_at_first_stays():
+    rng = np.random.default_rng(0)
+    told = Told(Stage.LIVE)
+    for second in range(3_000):
+        told.watch.labelled(told.answer("2", second, score=float(rng.uniform(0, 1))), int(rng.random() < 0.5))
+    assert {told.verdict(name) for name in ("performance_drop", "ranking_drop", "value_drop")} <= {
+        Verdict.PASS, Verdict.WARN,
+    }  # fmt: skip
+
+
+# Labels
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.1, 0.3, 0.7, 0.9]), st.integers(0, 1)), max_size=60))
+def test_each_label_stands_in_one_pair_at_most(rows: list[tuple[float, int]]):
+    labels = Labels(BUSINESS)
+    for score, label in rows:
+        labels.add(int(score >= 0.5), score, label)
+    counts = labels.counts()
+    positive = sum(label for _, label in rows)
+    assert counts.pairs <= min(positive, len(rows) - positive)
+    assert counts.labelled == len(rows)
+    if positive in (0, len(rows)):
+        assert counts.pairs == 0
+
+
+def test_the_pairs_estimate_roc_auc():
+    rng = np.random.default_rng(2)
+    labels = Labels(BUSINESS)
+    drawn = rng.integers(0, 2, 20_000)
+    scores = 1 / (1 + np.exp(-(rng.normal(size=20_000) + drawn)))  # two normals one apart: AUC is Phi(1 / sqrt 2)
+    for score, label in zip(scores.tolist(), drawn.tolist(), strict=True):
+        labels.add(int(score >= 0.5), score, label)
+    counts = labels.counts()
+    assert counts.pairs > 9_000
+    assert counts.ordered / counts.pairs == pytest.approx(0.7602, abs=0.015)
+
+
+def test_a_tie_is_half_a_pair_in_order():
+    labels = Labels(BUSINESS)
+    labels.add(1, 0.5, 1)
+    labels.add(1, 0.5, 0)
+    assert (labels.counts().pairs, labels.counts().ordered) == (1, 0.5)

@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -15,17 +14,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from lifecycle.errors import ConfigError
 from lifecycle.findings import Direction, Finding, Verdict
 from lifecycle.rollout import (
-    ALPHA,
     OPEN,
     OVER,
     REMIND_HOLDS,
     SERVICE,
-    Counts,
     RolloutState,
     Stage,
     advance,
     approve,
-    judge,
     pause,
     promote,
     propose,
@@ -232,97 +228,6 @@ def test_a_paused_rollout_goes_on_only_when_resumed_and_holds_anew():
 def test_a_state_survives_json():
     state = at(Stage.CANARY, 1, blocked=("0",), reasons=("a", "b"), paused=True)
     assert RolloutState.from_dict(state.to_dict()) == state
-
-
-# The judge
-
-
-def verdicts(candidate: Counts, baseline: Counts | None = None) -> dict[str, Verdict]:
-    return {one.measure: one.verdict for one in judge(PLAN, candidate, baseline)}
-
-
-SAME = Counts(requests=2_000, errors=10, slow=20, labelled=1_000, right=700)
-
-
-def test_equal_versions_pass():
-    assert set(verdicts(SAME, SAME).values()) == {Verdict.PASS}
-
-
-@pytest.mark.parametrize(
-    ("change", "measure"),
-    [
-        ({"errors": 400}, "error_rate"),
-        ({"errors": 100}, "error_ratio"),
-        ({"slow": 400}, "slow_share"),
-        ({"right": 300}, "performance_drop"),
-    ],
-)
-def test_each_bound_condemns_what_is_far_beyond_it(change: dict[str, int], measure: str):
-    assert verdicts(replace(SAME, **change), SAME)[measure] is Verdict.FAIL
-
-
-@pytest.mark.parametrize(
-    ("change", "measure"),
-    [
-        ({"errors": 205}, "error_rate"),
-        ({"errors": 14}, "error_ratio"),
-        ({"slow": 103}, "slow_share"),
-        ({"right": 555}, "performance_drop"),
-    ],
-)
-def test_just_beyond_a_bound_warns(change: dict[str, int], measure: str):
-    assert verdicts(replace(SAME, **change), SAME)[measure] is Verdict.WARN
-
-
-@pytest.mark.parametrize("requests", [0, 1, 99])
-def test_a_few_bad_answers_are_no_evidence_and_a_few_good_ones_no_pass(requests: int):
-    found = verdicts(Counts(requests, min(1, requests), min(1, requests)), SAME)
-    assert set(found.values()) == {Verdict.NO_DATA}
-
-
-def test_no_answer_at_all_is_evidence_soon():
-    assert verdicts(Counts(requests=20, errors=20), SAME)["error_rate"] is Verdict.FAIL
-
-
-def test_one_error_against_none_is_no_reason_to_roll_back():
-    assert verdicts(Counts(200, 1), Counts(2_000))["error_ratio"] is not Verdict.FAIL
-    assert verdicts(Counts(200), Counts(2_000))["error_ratio"] is Verdict.PASS
-
-
-def test_without_a_baseline_only_the_bounds_themselves_are_judged():
-    assert set(verdicts(SAME)) == {"error_rate", "slow_share"}
-    assert verdicts(SAME, Counts())["performance_drop"] is Verdict.NO_DATA
-
-
-def test_agreement_of_a_shadow_is_told_and_decides_nothing():
-    found = verdicts(replace(SAME, compared=100, agreed=3), SAME)
-    assert found["shadow_agreement"] is Verdict.PASS
-
-
-@pytest.mark.parametrize(
-    "counts",
-    [{"requests": 1, "errors": 2}, {"requests": -1}, {"labelled": 1, "right": 2}, {"compared": 0, "agreed": 1}],
-)
-def test_counts_that_cannot_be_are_refused(counts: dict[str, int]):
-    with pytest.raises(ValueError, match="accepted"):
-        Counts(**counts)
-
-
-def test_equal_versions_are_rolled_back_no_oftener_than_declared():
-    rng = np.random.default_rng(0)
-    rollouts, ticks, rolled_back = 300, 40, 0
-    for _ in range(rollouts):
-        totals = np.zeros((2, 4), dtype=int)
-        for _ in range(ticks):
-            rows = np.array([50, 450])
-            labelled = rows // 5
-            step = [rows, rng.binomial(rows, 0.09), rng.binomial(rows, 0.05), rng.binomial(labelled, 0.7)]
-            totals = totals + np.array(step).T
-            mine, its = (Counts(int(n), int(e), int(s), int(n) // 5, int(r)) for n, e, s, r in totals)
-            if any(one.verdict is Verdict.FAIL for one in judge(PLAN, mine, its)):
-                rolled_back += 1
-                break
-    assert rolled_back / rollouts <= ALPHA + 3 * (ALPHA * (1 - ALPHA) / rollouts) ** 0.5
 
 
 # Any order of events

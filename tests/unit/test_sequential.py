@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifecycle.sequential import least_rate, log_e_above, log_e_ratio
+from lifecycle.sequential import least_rate, log_e_above, log_e_ratio, mean_margin
 
 pytestmark = pytest.mark.requirement("R8.1")
 ALPHA = 0.05
@@ -121,3 +121,23 @@ def test_the_least_rate_is_below_the_observed_one_and_just_not_rejected(events: 
     if low > 0:
         assert log_e_above(events, trials, low * 0.99) >= -math.log(0.05)
         assert log_e_above(events, trials, min(low * 1.01 + 1e-9, 0.999)) < -math.log(0.05) + 0.2
+
+
+@pytest.mark.parametrize("draw", ["coin", "beta", "always"])
+def test_a_mean_lies_within_its_margin_at_every_look(draw: str):
+    rng = np.random.default_rng(3)
+    drawn = {
+        "coin": lambda: rng.integers(0, 2, 3_000).astype(float),
+        "beta": lambda: rng.beta(0.2, 0.2, 3_000),
+        "always": lambda: np.full(3_000, 0.5),
+    }[draw]
+    looks = np.arange(1, 3_001)
+    margins = np.array([mean_margin(int(look), 0.05) for look in looks])
+    outside = sum(bool((np.abs(drawn().cumsum() / looks - 0.5) > margins).any()) for _ in range(400))
+    assert outside / 400 <= 0.05
+
+
+@pytest.mark.parametrize(("count", "alpha"), [(-1, 0.1), (10, 0.0), (10, 1.0), (10, float("nan"))])
+def test_a_margin_of_what_cannot_be_is_refused(count: int, alpha: float):
+    with pytest.raises(ValueError, match="accepted"):
+        mean_margin(count, alpha)
