@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -273,6 +274,13 @@ def serve(
             help="While the log's disk is full, answer instead of refusing with 503.",
         ),
     ] = None,
+    tf_serving: Annotated[
+        str | None,
+        typer.Option("--tf-serving", help="HOST:PORT of TensorFlow Serving that scores; default: this process does."),
+    ] = None,
+    deadline: Annotated[
+        float, typer.Option("--deadline", help="Seconds TensorFlow Serving may take for one answer, retries included.")
+    ] = 1.0,
 ) -> None:
     """Serve every deployed model, each prediction on record before its answer leaves, until Ctrl-C.
 
@@ -280,7 +288,7 @@ def serve(
     """
     from cli.serve import serve as run
 
-    raise typer.Exit(run(host, port, rate, burst, answer_unrecorded, fsync))
+    raise typer.Exit(run(host, port, rate, burst, answer_unrecorded, fsync, tf_serving, deadline))
 
 
 @predictions.command("compact")
@@ -308,12 +316,21 @@ def operate(
     gateway: Annotated[
         str, typer.Option("--gateway", help="Where changes are read back; its key in PRODECKS_GATEWAY_KEY.")
     ] = "http://127.0.0.1:8500",
+    tf_serving: Annotated[
+        str | None,
+        typer.Option(
+            "--tf-serving", help="HOST:PORT of TensorFlow Serving, whose versions and labels follow the routing tables."
+        ),
+    ] = None,
+    tf_serving_models: Annotated[
+        Path | None, typer.Option("--tf-serving-models", help="Folder it reads versions from; the same path here.")
+    ] = None,
     stack: StackOption = "local",
 ) -> None:
     """Judge every rollout by what the prediction log says, move its traffic, and take it back when it is bad."""
     from cli.operate import operate as run
 
-    raise typer.Exit(run(stack, every, once, gateway))
+    raise typer.Exit(run(stack, every, once, gateway, tf_serving, tf_serving_models))
 
 
 @app.command("traffic")

@@ -10,14 +10,18 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from adapters.model_files import ROOT
 from adapters.prediction_archive import PredictionArchive, Tail
 from adapters.prediction_log import Prediction, Record
+from adapters.registry import Registry
 from adapters.rollout_store import Change, RolloutStore
+from cli.model_server import ModelServers
 from cli.predictions import Compaction
 from cli.rollouts import Deployment, settle
 from cli.serve import serving_folder
@@ -103,11 +107,17 @@ class Operator:
         Called with each line worth reading.
     gateway
         Its address: what is in force there is read back after each change.
+    servers
+        TensorFlow Serving, where it scores.
     """
 
-    def __init__(self, workspace: Workspace, tell: Callable[[str], None], gateway: str) -> None:
+    def __init__(
+        self, workspace: Workspace, tell: Callable[[str], None], gateway: str, servers: ModelServers | None = None
+    ) -> None:
         from adapters.ops_store import OpsStore
 
+        self._servers, self._followed = servers, ThreadPoolExecutor(1, "model-servers")
+        self._following: Future[None] | None = None
         self._workspace, self._tell, self._gateway = workspace, tell, gateway
         self._rollouts = RolloutStore(OpsStore.open(workspace.services.ops))
         self._deployments: dict[str, Deployment] = {}
@@ -135,7 +145,21 @@ class Operator:
                 self._trouble(model, str(error))
             else:
                 self._trouble(model, None)
+        if self._servers is not None and (self._following is None or self._following.done()):
+            # Beside the judging: a server that loads, or hangs, keeps no bad version among its users.
+            self._following = self._followed.submit(self._follow, self._servers)
         return changes
+
+    def settle(self) -> None:
+        """Wait for what a look began."""
+        self._followed.shutdown(wait=True)
+
+    def _follow(self, servers: ModelServers) -> None:
+        try:
+            for line in servers.follow():
+                self._tell(line)
+        except Exception as error:  # noqa: BLE001 - told, whatever it is: nobody waits for this thread's result
+            self._tell(f"TensorFlow Serving does not follow: {error}")
 
     def _model(self, model: str) -> int:
         deployment = self._deployments.get(model)
@@ -280,30 +304,38 @@ def gateway_state(address: str) -> dict[str, Any]:
     return state
 
 
-def operate(stack: str, every: float, once: bool, gateway: str) -> int:
+def operate(
+    stack: str, every: float, once: bool, gateway: str, tf_serving: str | None = None, models: Path | None = None
+) -> int:
     """Watch until stopped, or look once; the exit code.
 
     Raises
     ------
     ConfigError
-        The gateway's address is none.
+        The gateway's address or TensorFlow Serving's is none.
     UnavailableError
         The ops store does not answer when it is first asked, or the only time.
     """
     if not gateway.startswith(("http://", "https://")):
         raise ConfigError(f"--gateway {gateway!r}; accepted: an http or https address")
+    if (tf_serving is None) != (models is None):
+        raise ConfigError("--tf-serving and --tf-serving-models belong together; accepted: both or neither")
     # A registry that hangs must not hold up a rollback; what it did not do is tried again.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     workspace = Workspace.open(stack)
+    servers = None
+    if tf_serving is not None and models is not None:
+        servers = ModelServers(Registry(workspace.services.registry), tf_serving, models)
 
     def tell(line: str) -> None:
         sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {line}\n")
         sys.stderr.flush()
 
-    operator, compaction = Operator(workspace, tell, gateway), Compaction(stack, tell)
+    operator, compaction = Operator(workspace, tell, gateway, servers), Compaction(stack, tell)
     if once:
         made = operator.tick()
+        operator.settle()
         tell(f"{made} changes")
         compaction.tick()
         compaction.wait()

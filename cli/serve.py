@@ -33,6 +33,8 @@ def serve(
     burst: int | None,
     answer_unrecorded: bool | None,
     fsync: str | None,
+    tf_serving: str | None = None,
+    deadline: float = 1.0,
 ) -> int:
     """Run the gateway until it is stopped; the exit code.
 
@@ -44,8 +46,8 @@ def serve(
     Raises
     ------
     ConfigError
-        An address others can reach, without anybody to tell them apart; an unknown sync policy; a policy file or
-        archive that is wrong.
+        An address others can reach, without anybody to tell them apart; an unknown sync policy; no address of
+        TensorFlow Serving; a policy file or archive that is wrong.
     BusyError
         The port is taken, or another gateway writes the same log.
     UnavailableError
@@ -56,6 +58,7 @@ def serve(
     from adapters.model_store import ModelStore
     from adapters.prediction_archive import PredictionArchive
     from adapters.prediction_log import Fsync, PredictionLog
+    from adapters.tf_serving import ModelServer
     from serving.access import Access, Principal, Role, checked_rate, load_keys
     from serving.gateway import Gateway, Options
 
@@ -75,6 +78,7 @@ def serve(
     open_as = Principal("local", frozenset({Role.PREDICT, Role.LABEL, Role.OPERATE})) if open_to_all else None
     if fsync not in {one.value for one in Fsync}:
         raise ConfigError(f"--fsync {fsync!r}; accepted: {', '.join(one.value for one in Fsync)}")
+    server = None if tf_serving is None else ModelServer(tf_serving, deadline)
     listening = _listen(host, port)
     _log_security(folder)
     predictions = PredictionLog.open(
@@ -92,6 +96,7 @@ def serve(
         body_seconds=limits.body_seconds,
         follow_seconds=policy.follow_seconds,
         remembered=recording.remembered,
+        server=server,
     )
     gateway = Gateway(ModelStore(folder), predictions, access, options)
     address = f"http://{host if ':' not in host else f'[{host}]'}:{listening.getsockname()[1]}"

@@ -18,6 +18,7 @@ from adapters.prediction_log import Outcome, Prediction, PredictionLog, encode
 from lifecycle.errors import UnavailableError
 from lifecycle.traffic import Role
 from serving.dialects import Scored
+from serving.lanes import Lane, LaneFullError
 from serving.measures import Measures
 from serving.versions import Loaded
 
@@ -95,6 +96,9 @@ class Batcher:
     _shadow_scorer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "shadow"))
     _shadow_task: asyncio.Task[None] | None = None
     _shadow_records: list[bytes] = field(default_factory=list)
+    _away: int = 0
+    _shadows_away: set[asyncio.Task[None]] = field(default_factory=set)
+    _back: deque[tuple[Job, list[Scored] | None, list[bytes]]] = field(default_factory=deque)
 
     async def answer(self, job: Job) -> list[Scored]:
         """Queue a job and wait for its answer.
@@ -107,12 +111,20 @@ class Batcher:
             The answer is not on record, so it is not given.
         """
         assert job.done is not None
-        self._waiting.append(job)
+        if job.loaded.lane is not None:
+            await self._score_away(job, job.loaded.lane)
+        else:
+            self._waiting.append(job)
         self._wake.set()
         return await job.done
 
     def shadow(self, job: Job) -> None:
         """Score rows beside the live version, when there is time; those that come too fast are dropped and counted."""
+        if job.loaded.lane is not None:
+            task = asyncio.get_running_loop().create_task(self._score_away(job, job.loaded.lane))
+            self._shadows_away.add(task)
+            task.add_done_callback(self._shadows_away.discard)
+            return
         if self._shadow_rows + len(job.rows) > MOST_SHADOW_ROWS:
             self.measures.shadow_dropped.labels(job.loaded.manifest.model).inc(len(job.rows))
             return
@@ -130,13 +142,16 @@ class Batcher:
 
     async def run(self) -> None:
         """Answer until closed; what waits then is answered first."""
-        while not (self._closing and not (self._waiting or self._outcomes or self._shadow_records)):
+        while not (self._closing and not self._away and not self._ready()):
             await self._wake.wait()
             self._wake.clear()
-            while self._waiting or self._outcomes or self._shadow_records:
+            while self._ready():
                 await self._group()
-            if self._closing:
+            if self._closing and not self._away:
                 break
+
+    def _ready(self) -> bool:
+        return bool(self._waiting or self._outcomes or self._shadow_records or self._back)
 
     async def close(self) -> None:
         """Let `run` end after what waits, and say that all answers left."""
@@ -163,6 +178,10 @@ class Batcher:
             by_version.setdefault((job.loaded.manifest.model, job.loaded.manifest.version), []).append(job)
         answers: list[tuple[Job, list[Scored] | None]] = []
         records = [*itertools.chain.from_iterable(one for one, _ in outcomes), *shadows]
+        while self._back:
+            job, made, told = self._back.popleft()
+            answers.append((job, made))
+            records += told
         for together in by_version.values():
             scores, error = await self._scores(together)
             start = 0
@@ -196,6 +215,28 @@ class Batcher:
         except Exception as error:  # noqa: BLE001 - whatever a model does, its failure is counted and answered
             log.warning("%s version %s failed: %s", loaded.manifest.model, loaded.manifest.version, error)
             return None, f"{type(error).__name__}: {error}"[:500]
+
+    async def _score_away(self, job: Job, lane: Lane) -> None:
+        """Let a version be asked over the network while others answer; its rows join the next group that is recorded."""
+        scores, error = None, ""
+        self._away += 1
+        try:
+            scores = await lane.score(job.rows)
+        except LaneFullError as full:
+            if job.done is None:
+                self.measures.shadow_dropped.labels(job.loaded.manifest.model).inc(len(job.rows))
+                return
+            error = f"{type(full).__name__}: {full}"
+        except Exception as failed:  # noqa: BLE001 - whatever a model does, its failure is counted and answered
+            error = f"{type(failed).__name__}: {failed}"[:500]
+        finally:
+            self._away -= 1
+            self._wake.set()
+        made, records = _answers(job, scores, error)
+        if job.done is None:
+            self._shadow_records += records
+        else:
+            self._back.append((job, made, records))
 
     async def _append(self, records: list[bytes]) -> str | None:
         """Put a group on record; why it is not, or None."""

@@ -18,6 +18,7 @@ import msgspec
 from adapters.model_store import ModelStore
 from adapters.prediction_archive import PredictionArchive
 from adapters.prediction_log import Outcome, PredictionLog
+from adapters.tf_serving import ModelServer
 from lifecycle.errors import ConfigError
 from lifecycle.traffic import Role as Part
 from lifecycle.traffic import assign
@@ -60,6 +61,8 @@ class Options:
         Time between two looks at the routing tables.
     remembered
         Newest predictions whose outcomes are placed at once.
+    server
+        TensorFlow Serving that scores every version; None scores in this process.
     """
 
     answer_unrecorded: bool = False
@@ -67,6 +70,7 @@ class Options:
     body_seconds: float = BODY_SECONDS
     follow_seconds: float = FOLLOW_SECONDS
     remembered: int = MOST_REMEMBERED
+    server: ModelServer | None = None
 
 
 class Gateway:
@@ -87,7 +91,7 @@ class Gateway:
     def __init__(self, store: ModelStore, predictions: PredictionLog, access: Access, options: Options) -> None:
         from serving.pages import pages
 
-        self.models = Models(store)
+        self.models = Models(store, options.server)
         self.measures = Measures()
         self.access = access
         self.options = options
@@ -98,6 +102,7 @@ class Gateway:
         self._pages = pages(self)
         self._tasks: list[asyncio.Task[None]] = []
         self._shown: dict[tuple[str, str, str], None] = {}
+        self._told: dict[str, str | None] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; ASGI 3."""
@@ -423,8 +428,9 @@ class Gateway:
         problem = self.models.problems.get(model)
         self.measures.problems.labels(model).set(0 if problem is None else 1)
         served = self.models.served.get(model)
-        if problem is not None:
+        if problem is not None and self._told.get(model) != problem:
             log.error("%s: routing table not followed: %s", model, problem)
+        self._told[model] = problem
         if served is None:
             return
         for key in [key for key in self._shown if key[0] == model]:
@@ -453,7 +459,7 @@ class Gateway:
                         version: {
                             "digest": one.manifest.digest,
                             "content": one.manifest.content,
-                            "backend": one.manifest.backend,
+                            "backend": one.manifest.backend if one.lane is None else "tensorflow serving",
                             "load_seconds": round(one.seconds, 4),
                         }
                         for version, one in served.versions.items()
