@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from lifecycle.traffic import Routing
 from serving.rows import RowReader
 
 Columns = Mapping[str, npt.NDArray[Any]]
+
+log = logging.getLogger("prodecks.gateway")
 
 
 class Backend(Protocol):
@@ -147,6 +150,10 @@ class Models:
             self.problems.pop(model, None)
         except (ProDecksError, OSError) as error:
             self.problems[model] = str(error)
+        except Exception as error:
+            # Whatever a library makes of a file that is none: the next table must still be followed.
+            log.exception("%s: its routing table cannot be followed", model)
+            self.problems[model] = f"{type(error).__name__}; the gateway's log says more"
         # Remembered also when it failed: the same table is not tried again and again, the next one is.
         self._stamps[model] = stamp
 
