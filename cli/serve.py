@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import logging.handlers
 import os
+import resource
 import secrets
 import socket
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 
 from adapters.services import var_folder
 from lifecycle.errors import BusyError, ConfigError, UnavailableError
+from lifecycle.redaction import redacted
 
 ISSUER, AUDIENCE, JWKS = "PRODECKS_OIDC_ISSUER", "PRODECKS_OIDC_AUDIENCE", "PRODECKS_OIDC_JWKS_URL"
 SECURITY_BYTES = 10_000_000
@@ -43,6 +45,7 @@ def serve(host: str, port: int, rate: float | None, burst: int, answer_unrecorde
     from adapters.model_store import ModelStore
     from adapters.prediction_log import Fsync, PredictionLog
     from serving.access import Access, Principal, Role, checked_rate, load_keys
+    from serving.connections import Connection
     from serving.gateway import Gateway, Options
 
     folder = serving_folder()
@@ -60,7 +63,7 @@ def serve(host: str, port: int, rate: float | None, burst: int, answer_unrecorde
     listening = _listen(host, port)
     _log_security(folder)
     predictions = PredictionLog.open(folder / "log", fsync=Fsync(fsync))
-    access = Access(keys, tokens, open_as, checked_rate(rate), burst, time.monotonic)
+    access = Access(keys, tokens, open_as, checked_rate(rate), burst, time.monotonic, folder / "keys.json")
     gateway = Gateway(ModelStore(folder), predictions, access, Options(answer_unrecorded=answer_unrecorded))
     address = f"http://{host if ':' not in host else f'[{host}]'}:{listening.getsockname()[1]}"
     models = ModelStore(folder).models()
@@ -69,8 +72,12 @@ def serve(host: str, port: int, rate: float | None, burst: int, answer_unrecorde
         f"{'open on the loopback' if open_to_all else f'{len(keys)} keys'}; documentation at {address}/docs; Ctrl-C stops it\n"
     )
     sys.stderr.flush()
+    _log_notes()
+    _many_connections()
     config = uvicorn.Config(
         gateway,
+        http=Connection,
+        log_config=None,
         log_level="warning",
         access_log=False,
         lifespan="on",
@@ -104,7 +111,7 @@ def add_key(client: str, roles: list[str]) -> None:
     keys = load_keys(path) | {hashed(key): Principal(client, frozenset(Role(role) for role in roles))}
     _replace(path, dump_keys(keys))
     sys.stdout.write(f"{key}\n")
-    sys.stderr.write(f"key of {client} ({', '.join(sorted(roles))}); only its hash is kept; restart the gateway\n")
+    sys.stderr.write(f"key of {client} ({', '.join(sorted(roles))}); only its hash is kept; it counts at once\n")
 
 
 def list_keys() -> None:
@@ -129,7 +136,7 @@ def remove_keys(client: str) -> None:
     if len(left) == len(keys):
         raise ConfigError(f"{client!r} holds no key; accepted: a client that run.py keys list shows")
     _replace(path, dump_keys(left))
-    sys.stderr.write(f"{len(keys) - len(left)} keys of {client} taken back; restart the gateway\n")
+    sys.stderr.write(f"{len(keys) - len(left)} keys of {client} taken back, at once\n")
 
 
 def _replace(path: Path, text: str) -> None:
@@ -178,10 +185,33 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
+def _many_connections() -> None:
+    """As many open connections as the system lets a process have: hundreds that are slow leave room for others."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class _Redacting(logging.Formatter):
+    """Log lines without secrets, tracebacks included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record))
+
+
+def _log_notes() -> None:
+    """What the gateway and its server have to say, on the terminal."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Redacting("%(levelname)s %(name)s: %(message)s"))
+    for name in ("prodecks", "uvicorn"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+
+
 def _log_security(folder: Path) -> None:
     """Refused requests, a line of JSON each; the oldest are overwritten, so that no attacker fills the disk."""
     folder.mkdir(parents=True, exist_ok=True)
     handler = logging.handlers.RotatingFileHandler(folder / "security.log", maxBytes=SECURITY_BYTES, backupCount=3)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Redacting("%(message)s"))
     logger = logging.getLogger("prodecks.security")
     logger.handlers, logger.propagate = [handler], False

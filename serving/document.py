@@ -161,7 +161,7 @@ def _model(name: str, served: Served, schemas: Schema) -> dict[str, Schema]:
     schemas[f"{name}.Instance"] = _row(loaded, base64=True)
     row: Schema = {"$ref": f"#/components/schemas/{name}.Row"}
     instance: Schema = {"$ref": f"#/components/schemas/{name}.Instance"}
-    scored = {
+    scored: Schema = {
         "score": {"type": "number", "minimum": 0, "maximum": 1},
         "decision": {"type": "integer", "enum": [0, 1]},
     }
