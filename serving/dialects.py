@@ -253,7 +253,7 @@ def _read_v2(told: dict[str, Any], reader: RowReader, model: str) -> Asked:
         problems.append("accepted: id, parameters, inputs and outputs, and nothing else")
     if identifier is not None and not isinstance(identifier, str):
         problems.append(f"id: is {kind_of(identifier)}; accepted: a text")
-    if not isinstance(told.get("parameters") or {}, dict):
+    if not isinstance(told.get("parameters"), dict | None):
         problems.append("parameters: accepted: an object")
     wanted = _wanted(told.get("outputs"), problems)
     if not isinstance(inputs, list):
@@ -297,7 +297,7 @@ OUTPUTS = {"score": "FP64", "decision": "INT64"}
 
 def _wanted(told: Any, problems: list[str]) -> list[str]:
     """Outputs that are asked for, in that order; all of them where none is named."""
-    if not told and not isinstance(told, bool | int | float | str | dict):
+    if told is None or told == []:
         return list(OUTPUTS)
     names = [one.get("name") if isinstance(one, dict) else None for one in told] if isinstance(told, list) else [None]
     if not all(isinstance(name, str) and name in OUTPUTS for name in names):
@@ -314,7 +314,7 @@ def _tensor(told: Any, where: str) -> tuple[str, list[Any]] | str:
         return f"{where}: accepted: name, shape, datatype, data and parameters, and nothing else"
     if not isinstance(name, str) or not isinstance(data, list):
         return f"{where}: accepted: a text as name and a list as data"
-    if not isinstance(told.get("parameters") or {}, dict):
+    if not isinstance(told.get("parameters"), dict | None):
         return f"{where}.parameters: accepted: an object"
     if not isinstance(datatype, str) or datatype not in DATATYPES:
         return f"{where}.datatype: accepted: {', '.join(DATATYPES)}"

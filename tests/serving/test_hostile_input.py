@@ -24,7 +24,8 @@ from lifecycle.errors import ConfigError
 from lifecycle.manifest import MODEL_NAME, VERSION_NAME
 from serving import gateway as gateway_module
 from serving.connections import MOST_HEAD_BYTES, Connection
-from serving.rows import LONGEST_ENTITY, MOST_PROBLEMS, MOST_ROWS
+from serving.dialects import read, target
+from serving.rows import LONGEST_ENTITY, MOST_PROBLEMS, MOST_ROWS, InvalidRequest, RowReader
 from tests.serving.conftest import Opened, Place, listening
 
 pytestmark = [pytest.mark.anyio, pytest.mark.requirement("R2.3")]
@@ -90,8 +91,7 @@ async def test_tensorflow_servings_dialect_names_what_is_wrong(opened: Opened, p
         ({"inputs": []}, "no rows"),
         ({"inputs": [X, KIND], "more": 1}, "nothing else"),
         ({"inputs": [X, KIND], "id": 7}, "id: is a number"),
-        ({"inputs": [X, KIND], "parameters": []}, None),
-        ({"inputs": [X, KIND], "parameters": [1]}, "parameters: accepted: an object"),
+        ({"inputs": [X, KIND], "parameters": []}, "parameters: accepted: an object"),
         ({"inputs": [X, KIND], "outputs": [{"name": "logit"}]}, "one of score, decision"),
         ({"inputs": [X, KIND], "outputs": ["score"]}, "one of score, decision"),
         ({"inputs": [X, KIND], "outputs": 0}, "one of score, decision"),
@@ -120,14 +120,13 @@ async def test_tensorflow_servings_dialect_names_what_is_wrong(opened: Opened, p
         ({"inputs": [7] * 1_000_000}, "inputs[19]: accepted"),
     ],
 )
-async def test_open_inference_names_what_is_wrong(opened: Opened, place: Place, body: Any, problem: str | None):
+async def test_open_inference_names_what_is_wrong(opened: Opened, place: Place, body: Any, problem: str):
     async with opened() as (_, client):
         told = await client.post(V2, json=body)
-    assert told.status_code == (200 if problem is None else 400)
-    if problem is not None:
-        assert problem in told.json()["error"]
-        assert len(told.json()["problems"]) <= MOST_PROBLEMS
-        assert predictions(place) == []
+    assert told.status_code == 400
+    assert problem in told.json()["error"]
+    assert len(told.json()["problems"]) <= MOST_PROBLEMS
+    assert predictions(place) == []
 
 
 @pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT64"])
@@ -290,29 +289,32 @@ async def test_json_that_is_deeper_than_anything_needed_is_refused(opened: Opene
 
 @given(body=st.binary(max_size=200) | st.text(max_size=200).map(str.encode), path=st.sampled_from([OWN, TFS, V2]))
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_no_bytes_at_all_bring_a_dialect_down(place: Place, body: bytes, path: str):
-    from serving.dialects import read, target
-    from serving.rows import InvalidRequest, RowReader
-
+def test_no_bytes_at_all_bring_a_dialect_down(place: Place, body: bytes, path: str):
     asked = target(path)
     assert asked is not None
     with pytest.raises(InvalidRequest):
         read(asked.dialect, body, RowReader(place.store.manifest("churn", "1")), "churn")
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/xml", "multipart/form-data; boundary=x", "", "application/jsonp"])
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/xml", "multipart/form-data; boundary=x", "", "application/jsonp"]
+)
 async def test_what_does_not_say_it_is_json_is_refused(opened: Opened, kind: str):
     async with opened() as (_, client):
         for path in (OWN, TFS, V2, "/outcomes"):
             assert (await client.post(path, content=b"{}", headers={"content-type": kind})).status_code == 415
-        told = await client.post(OWN, content=json.dumps({"rows": [ROW]}), headers={"content-type": "Application/JSON;q=1"})
+        told = await client.post(
+            OWN, content=json.dumps({"rows": [ROW]}), headers={"content-type": "Application/JSON;q=1"}
+        )
         assert told.status_code == 200
 
 
 @pytest.mark.parametrize("name", ["a b", "é", "x" * 129, "a/b", "a\tb"])
 async def test_a_request_id_that_is_none_is_refused(opened: Opened, place: Place, name: str):
     async with opened() as (_, client):
-        assert (await client.post(OWN, json={"rows": [ROW]}, headers={"x-request-id": name.encode()})).status_code == 400
+        assert (
+            await client.post(OWN, json={"rows": [ROW]}, headers={"x-request-id": name.encode()})
+        ).status_code == 400
         assert (await client.post(V2, json={"id": name, "inputs": [X, KIND]})).status_code == 400
     assert predictions(place) == []
 
@@ -326,8 +328,36 @@ def hostile_names(count: int) -> Iterator[str]:
 
     rng = random.Random(7)
     parts = ["..", ".", "/", "\\", "\0", "%00", "%2e%2e", "%2f", "..%2f", "%252e", "....//", "~", "$HOME", "`id`", ";"]
-    parts += ["C:", "file://", "\u202e", "ｃｈｕｒｎ", "churn", "CHURN", "versions", "1", "01", "-1", "routing", "models"]
-    parts += ["manifest.json", "keys.json", "\r\n", " ", "\t", "é", "e\u0301", "🛫", "\ud800", "*", "?", "#", "con", ":predict"]
+    parts += [
+        "C:",
+        "file://",
+        "\u202e",
+        "ｃｈｕｒｎ",
+        "churn",
+        "CHURN",
+        "versions",
+        "1",
+        "01",
+        "-1",
+        "routing",
+        "models",
+    ]
+    parts += [
+        "manifest.json",
+        "keys.json",
+        "\r\n",
+        " ",
+        "\t",
+        "é",
+        "e\u0301",
+        "🛫",
+        "\ud800",
+        "*",
+        "?",
+        "#",
+        "con",
+        ":predict",
+    ]
     seen = set()
     while len(seen) < count:
         name = "".join(rng.choices(parts, k=rng.randint(1, 6)))
@@ -360,7 +390,9 @@ def test_a_thousand_hostile_names_are_refused_by_the_store_before_they_are_a_pat
     assert snapshot(tmp_path) == before
 
 
-async def test_a_thousand_hostile_names_in_paths_and_headers_touch_nothing(opened: Opened, place: Place, tmp_path: Path):
+async def test_a_thousand_hostile_names_in_paths_and_headers_touch_nothing(
+    opened: Opened, place: Place, tmp_path: Path
+):
     routes = [
         ("POST", "/models/{}/predict"), ("POST", "/v1/models/{}:predict"), ("POST", "/v1/models/churn/versions/{}:predict"),
         ("POST", "/v1/models/churn/labels/{}:predict"), ("POST", "/v2/models/{}/infer"), ("GET", "/v1/models/{}/metadata"),
@@ -429,6 +461,11 @@ def closed(connection: socket.socket, seconds: float = 10.0) -> bytes:
     return told
 
 
+def send_until_closed(connection: socket.socket, part: bytes) -> None:
+    for _ in range(10_000):
+        connection.sendall(part)
+
+
 def test_hundreds_of_slow_clients_leave_the_others_their_answers(place: Place):
     with listening(place) as address, httpx.Client(base_url=f"http://{address[0]}:{address[1]}") as client:
         slow = []
@@ -461,18 +498,22 @@ def test_a_request_that_does_not_come_to_its_end_is_not_waited_for(place: Place,
     with listening(place, connection=Hasty) as address, socket.create_connection(address) as connection:
         connection.sendall(sent)
         told = closed(connection)
-    assert told.count(b"HTTP/1.1 200") == sent.count(b"\r\n\r\n") * (b"healthz" in sent and sent.endswith((b"/", b"\n\r\n\r\n")))
+    assert told.count(b"HTTP/1.1 200") == sent.count(b"\r\n\r\n") * (
+        b"healthz" in sent and sent.endswith((b"/", b"\n\r\n\r\n"))
+    )
 
 
 def test_a_head_of_any_size_is_not_read(place: Place):
     with listening(place) as address, socket.create_connection(address) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-long: ")
         with pytest.raises(ConnectionError):
-            for _ in range(MOST_HEAD_BYTES):
-                connection.sendall(b"a" * 1_024)
+            send_until_closed(connection, b"a" * 1_024)
         with socket.create_connection(address) as many:
             many.sendall(b"GET /" + b"a" * (MOST_HEAD_BYTES + 300_000))
-            assert closed(many) in (b"", b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+            assert closed(many) in (
+                b"",
+                b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+            )
 
 
 def test_a_body_of_a_hundred_megabytes_is_refused_before_it_comes_and_takes_no_memory(place: Place):
@@ -517,8 +558,7 @@ def test_a_client_that_does_not_read_its_answers_is_left(place: Place):
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         deaf.settimeout(20)
         with pytest.raises(ConnectionError):
-            for _ in range(1_000):
-                deaf.sendall(head(len(body)) + body)
+            send_until_closed(deaf, head(len(body)) + body)
         with httpx.Client(base_url=f"http://{address[0]}:{address[1]}") as client:
             assert client.post(OWN, json={"rows": [ROW]}).status_code == 200
 
