@@ -14,6 +14,7 @@ from adapters.onnx_model import refuse_hostile
 from adapters.ops_store import OpsStore
 from adapters.registry import Registry
 from adapters.rollout_store import Change
+from adapters.saved_model_check import refuse_hostile_saved_model
 from lifecycle.aliases import Alias
 from lifecycle.manifest import describe
 from lifecycle.rollout import routing_of
@@ -26,7 +27,7 @@ def carry_out(spec: ModelSpec, change: Change, ops: OpsStore, registry: Registry
     Raises
     ------
     ConfigError
-        A version is not what was registered, or its twin holds what is not allowed.
+        A version is not what was registered, or it holds what is not allowed.
     UnavailableError
         The registry does not answer, or the disk does not take it.
     """
@@ -56,6 +57,7 @@ def place_version(registry: Registry, store: ModelStore, spec: ModelSpec, versio
             manifest = describe(spec, version, tags, "onnx", digests(sources))
         else:
             saved = registry.download(spec.name, version, Path(folder))
+            refuse_hostile_saved_model(saved)
             sources = {
                 f"{SAVED_MODEL}/{path.relative_to(saved).as_posix()}": path
                 for path in sorted(saved.rglob("*"))

@@ -163,11 +163,13 @@ class Gateway:
         first = served.versions[fixed or served.routing.live or next(iter(served.versions))]
         read = dialects.read(asked.dialect, body, first.rows, asked.model)
         rows = checked(read.rows)
-        named = headers.get(b"x-request-id") or (read.request_id or "").encode("utf-8", "replace")
-        if named and not _REQUEST_ID.fullmatch(named):
+        named = headers.get(b"x-request-id")
+        if named is None and read.request_id is not None:
+            named = read.request_id.encode("utf-8", "replace")
+        if named is not None and not _REQUEST_ID.fullmatch(named):
             raise InvalidRequest(["request id; accepted: 1 to 128 letters, digits and . _ : -"])
-        request_id = named.decode() if named else uuid.uuid4().hex
-        override = headers.get(OVERRIDE, b"").decode("latin-1") or None
+        request_id = uuid.uuid4().hex if named is None else named.decode()
+        override = headers[OVERRIDE].decode("latin-1") if OVERRIDE in headers else None
         ids = [request_id] if len(rows) == 1 else [f"{request_id}/{place}" for place in range(len(rows))]
         entities = [first.rows.entity(row) or name for row, name in zip(rows, ids, strict=True)]
         groups: dict[tuple[str, Part], list[int]] = {}

@@ -6,13 +6,14 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from adapters.model_store import SAVED_MODEL, TWIN, ModelStore, Table
-from adapters.onnx_model import OnnxModel
+from adapters.onnx_model import OnnxModel, refuse_hostile
 from lifecycle.errors import ConfigError, ProDecksError
 from lifecycle.manifest import Manifest
 from lifecycle.traffic import Routing
@@ -42,7 +43,9 @@ class SavedModelBackend:
 
     def __init__(self, folder: str) -> None:
         from adapters.saved_model import SavedModel
+        from adapters.saved_model_check import refuse_hostile_saved_model
 
+        refuse_hostile_saved_model(Path(folder))
         self._model = SavedModel(folder)
 
     def score(self, columns: Columns) -> npt.NDArray[np.float64]:
@@ -89,7 +92,9 @@ def load_version(store: ModelStore, model: str, version: str, digest: str) -> Lo
         raise ConfigError(f"{model} version {version}: its manifest is not the one that was deployed")
     store.verify(manifest)
     if manifest.backend == "onnx":
-        backend: Backend = OnnxModel(store.read(manifest, TWIN))
+        content = store.read(manifest, TWIN)
+        refuse_hostile(content)
+        backend: Backend = OnnxModel(content)
     else:
         backend = SavedModelBackend(str(store.path(manifest, SAVED_MODEL)))
     rows = RowReader(manifest)
