@@ -98,7 +98,13 @@ def load_version(store: ModelStore, model: str, version: str, digest: str) -> Lo
     else:
         backend = SavedModelBackend(str(store.path(manifest, SAVED_MODEL)))
     rows = RowReader(manifest)
-    tried = backend.score(rows.nothing_known())
+    try:
+        tried = backend.score(rows.nothing_known())
+    except Exception as error:  # whatever a model does when it is asked, it is not put live
+        told = (str(error).splitlines() or [""])[0][:200]
+        raise ConfigError(
+            f"{model} version {version} does not answer a row of missing values: {type(error).__name__}: {told}"
+        ) from None
     if tried.shape != (1,) or not 0 <= float(tried[0]) <= 1:
         raise ConfigError(
             f"{model} version {version} answers a row of missing values with {tried!r}; accepted: a score from 0 to 1"
