@@ -192,7 +192,7 @@ def _many_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-class _Redacting(logging.Formatter):
+class Redacting(logging.Formatter):
     """Log lines without secrets, tracebacks included."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -202,7 +202,7 @@ class _Redacting(logging.Formatter):
 def _log_notes() -> None:
     """What the gateway and its server have to say, on the terminal."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_Redacting("%(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(Redacting("%(levelname)s %(name)s: %(message)s"))
     for name in ("prodecks", "uvicorn"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
@@ -212,6 +212,6 @@ def _log_security(folder: Path) -> None:
     """Refused requests, a line of JSON each; the oldest are overwritten, so that no attacker fills the disk."""
     folder.mkdir(parents=True, exist_ok=True)
     handler = logging.handlers.RotatingFileHandler(folder / "security.log", maxBytes=SECURITY_BYTES, backupCount=3)
-    handler.setFormatter(_Redacting("%(message)s"))
+    handler.setFormatter(Redacting("%(message)s"))
     logger = logging.getLogger("prodecks.security")
     logger.handlers, logger.propagate = [handler], False

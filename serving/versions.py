@@ -100,7 +100,7 @@ def load_version(store: ModelStore, model: str, version: str, digest: str) -> Lo
     rows = RowReader(manifest)
     try:
         tried = backend.score(rows.nothing_known())
-    except Exception as error:  # whatever a model does when it is asked, it is not put live
+    except Exception as error:  # noqa: BLE001 - whatever a model does when it is asked, it is not put live
         told = (str(error).splitlines() or [""])[0][:200]
         raise ConfigError(
             f"{model} version {version} does not answer a row of missing values: {type(error).__name__}: {told}"
