@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import logging.handlers
 import os
+import re
 import resource
 import secrets
 import socket
@@ -21,6 +22,7 @@ from lifecycle.redaction import redacted
 
 ISSUER, AUDIENCE, JWKS = "PRODECKS_OIDC_ISSUER", "PRODECKS_OIDC_AUDIENCE", "PRODECKS_OIDC_JWKS_URL"
 SECURITY_BYTES = 10_000_000
+CLIENT = re.compile(r"\w[\w .@-]{0,98}\w|\w")
 
 
 def serving_folder() -> Path:
@@ -104,8 +106,10 @@ def add_key(client: str, roles: list[str]) -> None:
 
     known = [role.value for role in Role]
     wrong = [role for role in roles if role not in known]
-    if wrong or not roles or not client.strip():
-        raise ConfigError(f"client {client!r}, roles {roles}; accepted: a name, and roles of {', '.join(known)}")
+    if wrong or not roles or not CLIENT.fullmatch(client):
+        raise ConfigError(
+            f"client or roles; accepted: a name of letters, digits and . _ @ -, and roles of {', '.join(known)}"
+        )
     path = serving_folder() / "keys.json"
     key = secrets.token_urlsafe(KEY_BYTES)
     keys = load_keys(path) | {hashed(key): Principal(client, frozenset(Role(role) for role in roles))}
@@ -196,6 +200,7 @@ class Redacting(logging.Formatter):
     """Log lines without secrets, tracebacks included."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """One line, or one with its traceback."""
         return redacted(super().format(record))
 
 

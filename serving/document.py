@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -289,7 +288,7 @@ def _v2_answer() -> Schema:
 
 def _outcomes(models: list[str]) -> Schema:
     name = {"type": ["string", "null"], "maxLength": LONGEST_ENTITY}
-    moment = {"type": ["number", "null"], "minimum": 0, "maximum": int(time.time())}
+    moment = {"type": ["number", "null"], "minimum": 0, "description": "Unix seconds, of a moment that has been"}
     outcome = _object(
         {
             "model": {"enum": models} if models else _TEXT,
