@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from lifecycle.errors import ConfigError
+from lifecycle.redaction import redacted
 from lifecycle.spec import Environment, ModelSpec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,13 +36,17 @@ class FileProblem:
     key
         Dotted path of the key; empty for the file itself.
     message
-        The rule, the value, and what is accepted.
+        The rule, the value, and what is accepted; a secret that stands there by mistake is masked.
     """
 
     path: str
     line: int
     key: str
     message: str
+
+    def __post_init__(self) -> None:
+        """Mask secrets."""
+        object.__setattr__(self, "message", redacted(self.message))
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}: {self.key + ': ' if self.key else ''}{self.message}"

@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from lifecycle.errors import ConfigError, ProDecksError
+from lifecycle.redaction import redacted
 
 PIPELINES = {
     "train": ("as-of", "trials", "seed"),
@@ -102,19 +103,17 @@ def root(
             raise ConfigError(f"--{option} does not belong to --pipeline {pipeline}; accepted: {accepted}")
     if pipeline != "train" and len(model or []) > 1:
         raise ConfigError(f"--pipeline {pipeline} for {len(model or [])} models; accepted: one at a time")
+    # ZenML keeps the parameters of every run.
+    reason, by = redacted(reason or "run by hand"), redacted(by or _user())
     if pipeline == "evaluate":
         from cli.evaluation import EvaluateRequest, run_evaluation
 
-        asked = EvaluateRequest(
-            (model or ["flight_delay"])[0], stack, version, data, start, end, reason or "run by hand", by or _user()
-        )
+        asked = EvaluateRequest((model or ["flight_delay"])[0], stack, version, data, start, end, reason, by)
         raise typer.Exit(run_evaluation(asked, as_json=as_json))
     if pipeline == "deploy":
         from cli.deployment import DeployRequest, run_deployment
 
-        chosen = DeployRequest(
-            (model or ["flight_delay"])[0], stack, version, strategy, reason or "run by hand", by or _user()
-        )
+        chosen = DeployRequest((model or ["flight_delay"])[0], stack, version, strategy, reason, by)
         raise typer.Exit(run_deployment(chosen, as_json=as_json))
     from cli.training import TrainRequest, run_training
 
@@ -124,8 +123,8 @@ def root(
         as_of=as_of,
         trials=trials,
         seed=seed,
-        reason=reason or "run by hand",
-        requested_by=by or _user(),
+        reason=reason,
+        requested_by=by,
     )
     raise typer.Exit(run_training(request, as_json=as_json))
 
@@ -505,7 +504,7 @@ def _tell(message: str, code: int) -> int:
     from rich.console import Console
     from rich.text import Text
 
-    Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), message))
+    Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), redacted(message)))
     return code
 
 

@@ -15,6 +15,7 @@ from adapters.onnx_model import refuse_hostile
 from adapters.ops_store import OpsStore
 from adapters.registry import Registry
 from adapters.rollout_store import Change, RolloutStore
+from adapters.saved_model_check import refuse_hostile_saved_model
 from lifecycle.aliases import Alias
 from lifecycle.errors import ConfigError
 from lifecycle.manifest import describe
@@ -37,7 +38,8 @@ def route(spec: ModelSpec, change: Change, ops: OpsStore, registry: Registry, st
     Raises
     ------
     ConfigError
-        A version is not what was registered; or the table is of a later generation than anything on record.
+        A version is not what was registered, or holds what is not allowed; or the table is of a later generation than
+        anything on record.
     UnavailableError
         The registry does not answer, or the disk does not take it.
     """
@@ -86,6 +88,7 @@ def place_version(registry: Registry, store: ModelStore, spec: ModelSpec, versio
             manifest = describe(spec, version, tags, "onnx", digests(sources))
         else:
             saved = registry.download(spec.name, version, Path(folder))
+            refuse_hostile_saved_model(saved)
             sources = {
                 f"{SAVED_MODEL}/{path.relative_to(saved).as_posix()}": path
                 for path in sorted(saved.rglob("*"))

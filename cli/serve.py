@@ -7,6 +7,8 @@ import ipaddress
 import logging
 import logging.handlers
 import os
+import re
+import resource
 import secrets
 import socket
 import sys
@@ -16,9 +18,11 @@ from typing import Any
 
 from adapters.services import serving_policy, var_folder
 from lifecycle.errors import BusyError, ConfigError, UnavailableError
+from lifecycle.redaction import redacted
 
 ISSUER, AUDIENCE, JWKS = "PRODECKS_OIDC_ISSUER", "PRODECKS_OIDC_AUDIENCE", "PRODECKS_OIDC_JWKS_URL"
 SECURITY_BYTES = 10_000_000
+CLIENT = re.compile(r"\w[\w .@-]{0,98}\w|\w")
 
 
 def serving_folder() -> Path:
@@ -60,6 +64,7 @@ def serve(
     from adapters.prediction_log import Fsync, PredictionLog
     from adapters.tf_serving import ModelServer
     from serving.access import Access, Principal, Role, checked_rate, load_keys
+    from serving.connections import Connection
     from serving.gateway import Gateway, Options
 
     folder, policy = serving_folder(), serving_policy()
@@ -89,7 +94,7 @@ def serve(
         recording.sync_seconds,
         first=PredictionArchive(folder).through + 1,
     )
-    access = Access(keys, tokens, open_as, checked_rate(rate), burst, time.monotonic)
+    access = Access(keys, tokens, open_as, checked_rate(rate), burst, time.monotonic, folder / "keys.json")
     options = Options(
         answer_unrecorded=recording.answer_unrecorded if answer_unrecorded is None else answer_unrecorded,
         most_bytes=limits.body_bytes,
@@ -106,8 +111,12 @@ def serve(
         f"{'open on the loopback' if open_to_all else f'{len(keys)} keys'}; documentation at {address}/docs; Ctrl-C stops it\n"
     )
     sys.stderr.flush()
+    _log_notes()
+    _many_connections()
     config = uvicorn.Config(
         gateway,
+        http=Connection,
+        log_config=None,
         log_level="warning",
         access_log=False,
         lifespan="on",
@@ -134,14 +143,16 @@ def add_key(client: str, roles: list[str]) -> None:
 
     known = [role.value for role in Role]
     wrong = [role for role in roles if role not in known]
-    if wrong or not roles or not client.strip():
-        raise ConfigError(f"client {client!r}, roles {roles}; accepted: a name, and roles of {', '.join(known)}")
+    if wrong or not roles or not CLIENT.fullmatch(client):
+        raise ConfigError(
+            f"client or roles; accepted: a name of letters, digits and . _ @ -, and roles of {', '.join(known)}"
+        )
     path = serving_folder() / "keys.json"
     key = secrets.token_urlsafe(KEY_BYTES)
     keys = load_keys(path) | {hashed(key): Principal(client, frozenset(Role(role) for role in roles))}
     _replace(path, dump_keys(keys))
     sys.stdout.write(f"{key}\n")
-    sys.stderr.write(f"key of {client} ({', '.join(sorted(roles))}); only its hash is kept; restart the gateway\n")
+    sys.stderr.write(f"key of {client} ({', '.join(sorted(roles))}); only its hash is kept; it counts at once\n")
 
 
 def list_keys() -> None:
@@ -166,7 +177,7 @@ def remove_keys(client: str) -> None:
     if len(left) == len(keys):
         raise ConfigError(f"{client!r} holds no key; accepted: a client that run.py keys list shows")
     _replace(path, dump_keys(left))
-    sys.stderr.write(f"{len(keys) - len(left)} keys of {client} taken back; restart the gateway\n")
+    sys.stderr.write(f"{len(keys) - len(left)} keys of {client} taken back, at once\n")
 
 
 def _replace(path: Path, text: str) -> None:
@@ -215,10 +226,34 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
+def _many_connections() -> None:
+    """As many open connections as the system lets a process have: hundreds that are slow leave room for others."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class Redacting(logging.Formatter):
+    """Log lines without secrets, tracebacks included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, or one with its traceback."""
+        return redacted(super().format(record))
+
+
+def _log_notes() -> None:
+    """What the gateway and its server have to say, on the terminal."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(Redacting("%(levelname)s %(name)s: %(message)s"))
+    for name in ("prodecks", "uvicorn"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+
+
 def _log_security(folder: Path) -> None:
     """Refused requests, a line of JSON each; the oldest are overwritten, so that no attacker fills the disk."""
     folder.mkdir(parents=True, exist_ok=True)
     handler = logging.handlers.RotatingFileHandler(folder / "security.log", maxBytes=SECURITY_BYTES, backupCount=3)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(Redacting("%(message)s"))
     logger = logging.getLogger("prodecks.security")
     logger.handlers, logger.propagate = [handler], False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -104,10 +103,11 @@ class Manifest:
                 InputFeature(**{**one, "values": tuple(one["values"])}) for one in values["features"]
             )
             made = cls(**values)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            check_names(made.model, made.version)
+            sensible = 0 <= made.threshold <= 1  # NaN is not
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ConfigError(f"not a manifest: {type(error).__name__}: {str(error)[:200]}") from None
-        check_names(made.model, made.version)
-        if not (0 <= made.threshold <= 1 and math.isfinite(made.threshold)):
+        if not sensible:
             raise ConfigError(f"manifest of {made.model}: threshold {made.threshold}; accepted: 0 to 1")
         return made
 

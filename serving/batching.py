@@ -16,6 +16,7 @@ import numpy as np
 
 from adapters.prediction_log import Outcome, Prediction, PredictionLog, encode
 from lifecycle.errors import UnavailableError
+from lifecycle.redaction import redacted
 from lifecycle.traffic import Role
 from serving.dialects import Scored
 from serving.lanes import Lane, LaneFullError
@@ -213,8 +214,9 @@ class Batcher:
                 return score(), ""
             return await asyncio.get_running_loop().run_in_executor(self._scorer, score), ""
         except Exception as error:  # noqa: BLE001 - whatever a model does, its failure is counted and answered
-            log.warning("%s version %s failed: %s", loaded.manifest.model, loaded.manifest.version, error)
-            return None, f"{type(error).__name__}: {error}"[:500]
+            told = _told(error)
+            log.warning("%s version %s failed: %s", loaded.manifest.model, loaded.manifest.version, told)
+            return None, told
 
     async def _score_away(self, job: Job, lane: Lane) -> None:
         """Let a version be asked over the network while others answer; its rows join the next group that is recorded."""
@@ -283,10 +285,14 @@ class Batcher:
                     lambda loaded=loaded, job=job: loaded.backend.score(loaded.rows.columns(job.rows)),
                 )
             except Exception as failed:  # noqa: BLE001 - a shadow's failure is on record and changes nothing else
-                error = f"{type(failed).__name__}: {failed}"[:500]
+                error = _told(failed)
             _, records = _answers(job, scores, error)
             self._shadow_records += records
             self._wake.set()
+
+
+def _told(error: Exception) -> str:
+    return redacted(f"{type(error).__name__}: {str(error)[:500]}")
 
 
 def _answers(job: Job, scores: np.ndarray[Any, Any] | None, error: str) -> tuple[list[Scored] | None, list[bytes]]:

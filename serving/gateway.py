@@ -9,7 +9,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,7 @@ FOLLOW_SECONDS = 0.1
 OVERRIDE = b"x-prodecks-version"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _JSON = (b"content-type", b"application/json")
+_RETRY = ((b"retry-after", b"5"),)
 
 log = logging.getLogger("prodecks.gateway")
 security = logging.getLogger("prodecks.security")
@@ -127,16 +128,17 @@ class Gateway:
                 principal = self.access.admit(Role.PREDICT, credential_of(headers))
                 await self._predict(asked, headers, principal, receive, send, received)
                 return
-            route = self._route(method, path)
-            principal = self.access.admit(MATRIX.get(route, Role.ADMIN), credential_of(headers))
+            route = _route(method, path)
+            principal = self.access.admit(
+                MATRIX.get(route, Role.ADMIN) if route else Role.ADMIN, credential_of(headers)
+            )
             if method == "POST" and path == "/outcomes":
                 await self._label(headers, principal, receive, send)
-                return
-            if route not in MATRIX:
-                await self._refuse(send, 404, [f"{method} {path[:200]}; accepted: what /openapi.json lists"])
-                return
-            scope["principal"] = principal
-            await self._pages(scope, receive, send)
+            elif route is None or route[0] == "POST":
+                await self._no_route(send, path, route)
+            else:
+                # The server leaves the body of an answer to HEAD out by itself.
+                await self._pages({**scope, "method": route[0]}, receive, send)
         except Denied as denied:
             self._on_record(scope, denied)
             await self._refuse(send, denied.status, [denied.reason])
@@ -144,6 +146,17 @@ class Gateway:
             await self._refuse(send, invalid.status, invalid.problems)
         except ClientGone:
             return
+
+    async def _no_route(self, send: Send, path: str, route: tuple[str, str] | None) -> None:
+        if route is not None:  # a prediction's route, with what no model, version or label is called
+            await self._refuse(send, 404, ["no such model; accepted: what /models lists"])
+            return
+        others = sorted({method for method, pattern in _ROUTES if pattern.fullmatch(path)})
+        if others:
+            told = [f"the method; accepted: {', '.join(others)}"]
+            await self._refuse(send, 405, told, [(b"allow", ", ".join(others).encode())])
+        else:
+            await self._refuse(send, 404, ["no such route; accepted: what /openapi.json lists"])
 
     async def _predict(
         self,
@@ -157,18 +170,21 @@ class Gateway:
         served = self.models.served.get(asked.model)
         if served is None or (served.routing.live is None and served.routing.candidate is None):
             raise InvalidRequest(
-                [f"model {asked.model!r} is not served; accepted: {', '.join(self.models.served) or 'none yet'}"], 404
+                [f"the model is not served; accepted: {', '.join(self.models.served) or 'none yet'}"], 404
             )
         fixed = self._fixed(asked, served)
         body = await self._body(headers, receive)
+        received = time.monotonic()  # a client that is slow to send makes no version slow
         first = served.versions[fixed or served.routing.live or next(iter(served.versions))]
         read = dialects.read(asked.dialect, body, first.rows, asked.model)
-        rows = checked(read.rows, first.rows)
-        named = headers.get(b"x-request-id") or (read.request_id or "").encode("utf-8", "replace")
-        if named and not _REQUEST_ID.fullmatch(named):
+        rows = checked(read.rows)
+        named = headers.get(b"x-request-id")
+        if named is None and read.request_id is not None:
+            named = read.request_id.encode("utf-8", "replace")
+        if named is not None and not _REQUEST_ID.fullmatch(named):
             raise InvalidRequest(["request id; accepted: 1 to 128 letters, digits and . _ : -"])
-        request_id = named.decode() if named else uuid.uuid4().hex
-        override = headers.get(OVERRIDE, b"").decode("latin-1") or None
+        request_id = uuid.uuid4().hex if named is None else named.decode()
+        override = headers[OVERRIDE].decode("latin-1") if OVERRIDE in headers else None
         ids = [request_id] if len(rows) == 1 else [f"{request_id}/{place}" for place in range(len(rows))]
         entities = [first.rows.entity(row) or name for row, name in zip(rows, ids, strict=True)]
         groups: dict[tuple[str, Part], list[int]] = {}
@@ -176,8 +192,9 @@ class Gateway:
             for place, entity in enumerate(entities):
                 turn = assign(served.routing, entity, fixed or override)
                 groups.setdefault(turn, []).append(place)
-        except ConfigError as error:
-            raise InvalidRequest([str(error)]) from None
+        except ConfigError:
+            told = f"X-Prodecks-Version names no version in memory; accepted: {', '.join(served.versions)}"
+            raise InvalidRequest([told]) from None
         loop = asyncio.get_running_loop()
         jobs = []
         for (version, role), places in groups.items():
@@ -204,7 +221,7 @@ class Gateway:
         try:
             answers = [await self.batcher.answer(jobs[0])] if len(jobs) == 1 else await self._all(jobs)
         except Unrecorded:
-            await self._refuse(send, 503, ["the prediction cannot be put on record; try again later"], retry=True)
+            await self._refuse(send, 503, ["the prediction cannot be put on record; try again later"], _RETRY)
             return
         except VersionFailed as failed:
             await self._refuse(send, 500, [str(failed)])
@@ -235,14 +252,14 @@ class Gateway:
         if asked.version is not None:
             if asked.version not in served.versions:
                 raise InvalidRequest(
-                    [f"version {asked.version} of {asked.model} is not loaded; accepted: {', '.join(served.versions)}"],
-                    404,
+                    [f"the version of {asked.model} is not loaded; accepted: {', '.join(served.versions)}"], 404
                 )
             return asked.version
         if asked.label is not None:
             version = dialects.by_label(served.routing, asked.label)
             if version is None:
-                raise InvalidRequest([f"label {asked.label!r} of {asked.model} is nobody's right now"], 404)
+                told = f"the label of {asked.model} is nobody's right now; accepted: {', '.join(dialects.LABELS)}"
+                raise InvalidRequest([told], 404)
             return version
         return None
 
@@ -271,13 +288,11 @@ class Gateway:
 
     async def _label(self, headers: dict[bytes, bytes], principal: Principal, receive: Receive, send: Send) -> None:
         rows = read_outcomes(await self._body(headers, receive))
-        strangers = sorted({row.model for row in rows} - set(self.models.served))
-        if strangers:
-            raise InvalidRequest(
-                [f"model {strangers[0][:80]!r} is not served; accepted: {', '.join(self.models.served)}"], 404
-            )
+        if {row.model for row in rows} - set(self.models.served):
+            told = f"a model that is not served; accepted: {', '.join(self.models.served) or 'none yet'}"
+            raise InvalidRequest([told], 404)
         now = time.time()
-        told: list[dict[str, str]] = []
+        statuses: list[dict[str, str]] = []
         kept: list[Outcome] = []
         fresh: set[tuple[str, str]] = set()
         for row in rows:
@@ -285,7 +300,7 @@ class Gateway:
             status, request_id = self.outcomes.place(row, late_after, now)
             if request_id and (row.model, request_id) in fresh:
                 status = "duplicate"
-            told.append({"request_id": request_id, "status": status})
+            statuses.append({"request_id": request_id, "status": status})
             if status in ("duplicate", "contradicts"):
                 continue
             if request_id:
@@ -306,68 +321,58 @@ class Gateway:
             try:
                 await self.batcher.record(kept)
             except Unrecorded:
-                await self._refuse(send, 503, ["the outcomes cannot be put on record; try again later"], retry=True)
+                await self._refuse(send, 503, ["the outcomes cannot be put on record; try again later"], _RETRY)
                 return
         for one in kept:
             self.outcomes.labelled(one.model, one.request_id, one.label)
-        await self._send(send, 200, dialects.encoded({"outcomes": told}), [_JSON])
+        await self._send(send, 200, dialects.encoded({"outcomes": statuses}), [_JSON])
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         kind = headers.get(b"content-type", b"application/json").split(b";")[0].strip().lower()
         if kind != b"application/json":
-            raise InvalidRequest([f"content type {kind.decode('latin-1')[:80]!r}; accepted: application/json"], 415)
+            raise InvalidRequest(["content type; accepted: application/json"], 415)
         most = self.options.most_bytes
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > most:
             raise InvalidRequest([f"a body of {int(declared):,} bytes; accepted: at most {most:,}"], 413)
-        message = await self._part(receive)
-        body = message.get("body", b"")
-        if message.get("more_body"):
-            parts = [body]
-            size = len(body)
-            while message.get("more_body"):
-                message = await self._part(receive)
-                parts.append(message.get("body", b""))
-                size += len(parts[-1])
-                if size > most:
-                    raise InvalidRequest([f"a body above {most:,} bytes; accepted: at most {most:,}"], 413)
-            body = b"".join(parts)
-        return bytes(body)
-
-    async def _part(self, receive: Receive) -> MutableMapping[str, Any]:
+        parts: list[bytes] = []
+        size = 0
         try:
+            # For all of it together: a byte now and then holds no place for ever.
             async with asyncio.timeout(self.options.body_seconds):
-                message = await receive()
+                more = True
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGone
+                    parts.append(message.get("body", b""))
+                    size += len(parts[-1])
+                    if size > most:
+                        raise InvalidRequest([f"a body above {most:,} bytes; accepted: at most {most:,}"], 413)
+                    more = message.get("more_body", False)
         except TimeoutError:
-            raise InvalidRequest([f"no more of the body within {self.options.body_seconds:g} s"], 408) from None
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        return message
+            raise InvalidRequest([f"the body did not come within {self.options.body_seconds:g} s"], 408) from None
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _send(self, send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         headers = [*headers, (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _refuse(self, send: Send, status: int, problems: list[str], retry: bool = False) -> None:
+    async def _refuse(
+        self, send: Send, status: int, problems: list[str], headers: Sequence[tuple[bytes, bytes]] = ()
+    ) -> None:
         self.measures.refused.labels(str(status)).inc()
-        headers = [_JSON, *([(b"retry-after", b"5")] if retry else [])]
+        headers = [_JSON, *headers]
         if status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
         # "error" is what TensorFlow Serving's clients and Open Inference's look for.
         body = json.dumps({"error": "; ".join(problems), "problems": problems}).encode()
         await self._send(send, status, body, headers)
 
-    def _route(self, method: str, path: str) -> tuple[str, str]:
-        """The route of the matrix that a path belongs to; the path itself when there is none."""
-        method = "GET" if method == "HEAD" else method
-        for known, pattern in _ROUTES:
-            if known == method and pattern.fullmatch(path):
-                return method, _ROUTES[known, pattern]
-        return method, path
-
     def _on_record(self, scope: Scope, denied: Denied) -> None:
         address = (scope.get("client") or ("unknown",))[0]
+        route = _route(scope["method"], scope["path"])
         security.warning(
             json.dumps(
                 {
@@ -375,7 +380,8 @@ class Gateway:
                     "status": denied.status,
                     "reason": denied.reason,
                     "method": scope["method"],
-                    "path": scope["path"][:200],
+                    # The route, not what stands in it: a path may hold a key that was put there by mistake.
+                    "route": route[1] if route else "none of the gateway's",
                     "address": address,
                 }
             )
@@ -420,9 +426,18 @@ class Gateway:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self.options.follow_seconds)
-            for model in self.models.changed():
-                await loop.run_in_executor(None, self.models.refresh, model)
-                self._show(model)
+            try:
+                self._follow_keys()
+                for model in self.models.changed():
+                    await loop.run_in_executor(None, self.models.refresh, model)
+                    self._show(model)
+            except Exception:
+                # Whatever it is, what is in force stays, and what is put right later is followed.
+                log.exception("the store cannot be followed")
+
+    def _follow_keys(self) -> None:
+        if self.access.follow() and self.access.problem is not None:
+            log.error("keys not followed, those before stay in force: %s", self.access.problem)
 
     def _show(self, model: str) -> None:
         problem = self.models.problems.get(model)
@@ -468,6 +483,7 @@ class Gateway:
                 for name, served in self.models.served.items()
             },
             "problems": dict(self.models.problems),
+            "keys_problem": self.access.problem,
         }
 
 
@@ -477,6 +493,15 @@ class ClientGone(Exception):
 
 def _pattern(route: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\\\{[a-z]+\\\}", r"[^/:]{1,80}", re.escape(route)))
+
+
+def _route(method: str, path: str) -> tuple[str, str] | None:
+    """Route of the matrix that a request belongs to; None when there is none."""
+    method = "GET" if method == "HEAD" else method
+    return next(
+        ((method, route) for (known, pattern), route in _ROUTES.items() if known == method and pattern.fullmatch(path)),
+        None,
+    )
 
 
 _ROUTES: dict[tuple[str, re.Pattern[str]], str] = {(method, _pattern(route)): route for method, route in MATRIX}

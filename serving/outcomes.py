@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from adapters.prediction_log import Entry, Prediction
-from serving.rows import MOST_ROWS, InvalidRequest
+from serving.rows import LONGEST_ENTITY, MOST_PROBLEMS, InvalidRequest, counted
 
 MOST_REMEMBERED = 500_000
 Status = Literal["recorded", "late", "duplicate", "contradicts", "unknown"]
@@ -121,22 +122,27 @@ def read_outcomes(body: bytes) -> list[OutcomeRow]:
     try:
         rows = msgspec.json.decode(body, type=OutcomeBody).outcomes
     except (msgspec.ValidationError, msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise InvalidRequest(
-            [f"{str(error)[:300]}; accepted: outcomes of model, label, and request_id or entity"]
-        ) from None
-    problems = []
+        # A key that nobody knows may be anything, a secret too: it is not repeated.
+        told = re.sub(r"unknown field `.*`(?= - at `|$)", "an unknown field", str(error), flags=re.DOTALL)
+        raise InvalidRequest([f"{told[:300]}; accepted: outcomes of model, label, and request_id or entity"]) from None
+    if not rows:
+        raise InvalidRequest(["no outcomes; accepted: at least one"])
+    counted(len(rows))
+    problems: list[str] = []
     now = time.time()
     for place, row in enumerate(rows):
+        if len(problems) >= MOST_PROBLEMS:
+            break
         if (row.request_id is None) == (row.entity is None):
             problems.append(f"outcomes[{place}]: accepted: request_id or entity, and only one")
         if row.label not in (0, 1):
-            problems.append(f"outcomes[{place}].label: is {row.label}; accepted: 0 or 1")
+            problems.append(f"outcomes[{place}].label: accepted: 0 or 1")
+        if len(row.request_id or "") > LONGEST_ENTITY or len(row.entity or "") > LONGEST_ENTITY:
+            problems.append(f"outcomes[{place}]: accepted: names of at most {LONGEST_ENTITY} characters")
         for name in ("at", "observed_at"):
             moment = getattr(row, name)
             if moment is not None and not 0 <= moment <= now + 86_400:
-                problems.append(f"outcomes[{place}].{name}: is {moment:g}; accepted: Unix seconds that have been")
-    if not rows or len(rows) > MOST_ROWS:
-        problems.append(f"{len(rows):,} outcomes; accepted: 1 to {MOST_ROWS:,}")
+                problems.append(f"outcomes[{place}].{name}: accepted: Unix seconds that have been")
     if problems:
-        raise InvalidRequest(problems[:20])
+        raise InvalidRequest(problems)
     return rows

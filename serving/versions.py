@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from adapters.model_store import SAVED_MODEL, TWIN, ModelStore, Table
-from adapters.onnx_model import OnnxModel
+from adapters.onnx_model import OnnxModel, refuse_hostile
 from adapters.tf_serving import ModelServer
 from lifecycle.errors import ConfigError, ProDecksError, UnavailableError
 from lifecycle.manifest import Manifest
@@ -25,6 +27,8 @@ AGAIN_S = 0.5
 """After so long a routing table is tried again whose versions could not be reached."""
 
 Columns = Mapping[str, npt.NDArray[Any]]
+
+log = logging.getLogger("prodecks.gateway")
 
 
 class Backend(Protocol):
@@ -46,7 +50,9 @@ class SavedModelBackend:
 
     def __init__(self, folder: str) -> None:
         from adapters.saved_model import SavedModel
+        from adapters.saved_model_check import refuse_hostile_saved_model
 
+        refuse_hostile_saved_model(Path(folder))
         self._model = SavedModel(folder)
 
     def score(self, columns: Columns) -> npt.NDArray[np.float64]:
@@ -104,14 +110,26 @@ def load_version(store: ModelStore, model: str, version: str, digest: str, serve
     if manifest.digest != digest:
         raise ConfigError(f"{model} version {version}: its manifest is not the one that was deployed")
     store.verify(manifest)
-    twin = OnnxModel(store.read(manifest, TWIN)) if manifest.backend == "onnx" else None
+    twin = None
+    if manifest.backend == "onnx":
+        content = store.read(manifest, TWIN)
+        refuse_hostile(content)
+        twin = OnnxModel(content)
     backend: Backend
     if server is not None:
         backend = server.version(model, version)
     else:
         backend = twin or SavedModelBackend(str(store.path(manifest, SAVED_MODEL)))
     rows = RowReader(manifest)
-    tried = backend.score(rows.nothing_known())
+    try:
+        tried = backend.score(rows.nothing_known())
+    except ProDecksError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a model does when it is asked, it is not put live
+        told = (str(error).splitlines() or [""])[0][:200]
+        raise ConfigError(
+            f"{model} version {version} does not answer a row of missing values: {type(error).__name__}: {told}"
+        ) from None
     if tried.shape != (1,) or not 0 <= float(tried[0]) <= 1:
         raise ConfigError(
             f"{model} version {version} answers a row of missing values with {tried!r}; accepted: a score from 0 to 1"
@@ -189,6 +207,10 @@ class Models:
             self.problems[model] = str(error)
             if isinstance(error, UnavailableError):
                 self._again[model] = time.monotonic() + AGAIN_S
+        except Exception as error:
+            # Whatever a library makes of a file that is none: the next table must still be followed.
+            log.exception("%s: its routing table cannot be followed", model)
+            self.problems[model] = f"{type(error).__name__}; the gateway's log says more"
         # Remembered also when it failed: a table that cannot be right is not tried again and again, the next one is.
         self._stamps[model] = stamp
 
