@@ -17,7 +17,7 @@ MODELS = ROOT / "configs" / "models"
 ENVIRONMENTS = ROOT / "configs" / "environments"
 MAX_BYTES = 1_000_000
 # What a version was judged by may not depend on where it runs: a laxer staging would promote what production rejects.
-NOT_OVERRIDABLE = frozenset({"name", "evaluation", "features", "label", "sensitive", "after_event"})
+NOT_OVERRIDABLE = frozenset({"name", "evaluation", "features", "label", "sensitive", "sensitivity", "after_event"})
 
 File = TypeVar("File", bound=BaseModel)
 
