@@ -96,9 +96,14 @@ def load_model(name: str, environment: Environment | None = None, folder: Path =
     return spec
 
 
+def environment_names(folder: Path = ENVIRONMENTS) -> list[str]:
+    """Names of all environments, one for each file."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
 def load_environment(name: str, folder: Path = ENVIRONMENTS) -> Environment:
     """Read one environment; ConfigError names the nearest one, or what may not differ between environments."""
-    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    names = environment_names(folder)
     if name not in names:
         raise ConfigError(f"unknown environment {name!r}; {nearest(name, names)}")
     path = folder / f"{name}.yaml"

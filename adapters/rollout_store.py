@@ -96,7 +96,7 @@ class RolloutStore:
         found = self.history(model, limit=1)
         return found[0] if found else None
 
-    def history(self, model: str, limit: int = 1_000, until: datetime | None = None) -> list[Change]:
+    def history(self, model: str, limit: int | None = 1_000, until: datetime | None = None) -> list[Change]:
         """Changes of a model, newest first; with `until`, those that had been made by that moment."""
         query = (
             sa.select(rollout_changes)
@@ -119,9 +119,7 @@ class RolloutStore:
         """Versions that were rolled back after they had met users or been a shadow, oldest first."""
         query = (
             sa.select(rollout_changes.c.candidate)
-            .where(
-                self._here, rollout_changes.c.model == model, rollout_changes.c.stage == Stage.ROLLED_BACK.value
-            )
+            .where(self._here, rollout_changes.c.model == model, rollout_changes.c.stage == Stage.ROLLED_BACK.value)
             .order_by(rollout_changes.c.generation)
         )
         with self._ops.reading() as connection:
@@ -218,9 +216,7 @@ class RolloutStore:
         reason = state.reasons[0] if state.reasons else state.stage.value
         changes = succession(live, held, rolled_back=state.stage is Stage.ROLLED_BACK)
         for alias, version in changes.items():
-            assign_alias(
-                connection, state.model, self.environment, alias, version, held.get(alias), actor, reason, now
-            )
+            assign_alias(connection, state.model, self.environment, alias, version, held.get(alias), actor, reason, now)
 
     def approve(
         self, model: str, version: str, person: str, approved: bool, reason: str, now: datetime, substance: str = ""

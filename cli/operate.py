@@ -45,7 +45,7 @@ class Operator:
         from adapters.ops_store import OpsStore
 
         self._workspace, self._tell, self._gateway = workspace, tell, gateway
-        self._rollouts = RolloutStore(OpsStore.open(workspace.services.ops))
+        self._rollouts = RolloutStore(OpsStore.open(workspace.services.ops), workspace.environment.name)
         self._deployments: dict[str, Deployment] = {}
         self._watches: dict[str, Watch] = {}
         self._followers: dict[str, Follower] = {}
@@ -68,8 +68,8 @@ class Operator:
         if deployment is None:
             deployment = self._deployments[model] = Deployment(self._workspace, model)
         change = deployment.current()
-        if deployment.carry_out(change):
-            self._tell(f"{model}: routing table {change.generation} written")
+        for done in deployment.carry_out(change):
+            self._tell(f"{model}: {done}")
         if change.state.stage is Stage.AWAITING_APPROVAL:
             settle(deployment, change)
             return 0
@@ -80,7 +80,7 @@ class Operator:
         following = advance(change.state, deployment.spec.rollout, findings, datetime.now(UTC))
         if following is change.state:
             return 0
-        made = deployment.put(change, following, ACTOR)
+        made = deployment.put(change, following, ACTOR, findings)
         told = "; ".join(made.state.reasons)
         followed = self._read_back(model, made.generation)
         self._tell(f"{model} version {made.state.candidate}: {made.state.stage.value} ({followed}): {told}")
@@ -116,7 +116,7 @@ class Operator:
         )  # fmt: skip
         if watch is None or not same:
             watch = self._watches[model] = Watch(state, deployment.spec.rollout)
-            self._followers[model] = Follower(serving_folder() / "log")
+            self._followers[model] = Follower(serving_folder(self._workspace.environment) / "log")
         for record in self._followers[model].new():
             if record.model != model:
                 continue
@@ -143,28 +143,28 @@ def gateway_state(address: str) -> dict[str, Any]:
     return state
 
 
-def operate(stack: str, every: float, once: bool, gateway: str) -> int:
-    """Watch until stopped, or look once; the exit code.
+def operate(stack: str, environment: str | None, every: float, once: bool, gateway: str | None) -> int:
+    """Watch an environment until stopped, or look once; the exit code.
 
     Raises
     ------
     ConfigError
         The gateway's address is none.
     """
-    if not gateway.startswith(("http://", "https://")):
+    if gateway is not None and not gateway.startswith(("http://", "https://")):
         raise ConfigError(f"--gateway {gateway!r}; accepted: an http or https address")
-    workspace = Workspace.open(stack)
+    workspace = Workspace.open(stack, environment)
 
     def tell(line: str) -> None:
         sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {line}\n")
         sys.stderr.flush()
 
-    operator = Operator(workspace, tell, gateway)
+    operator = Operator(workspace, tell, gateway or f"http://127.0.0.1:{workspace.environment.port}")
     if once:
         made = operator.tick()
         tell(f"{made} changes")
         return 0
-    tell(f"operating every {every:g} s from {ROOT.name}; Ctrl-C stops it")
+    tell(f"operating {workspace.environment.name} every {every:g} s from {ROOT.name}; Ctrl-C stops it")
     try:
         while True:
             operator.tick()

@@ -7,59 +7,59 @@ already is left alone.
 from __future__ import annotations
 
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
-from adapters.model_store import SAVED_MODEL, TWIN, ModelStore, Table, digests
-from adapters.onnx_model import refuse_hostile
+from adapters.model_store import ModelStore, Table
 from adapters.ops_store import OpsStore
 from adapters.registry import Registry
 from adapters.rollout_store import Change
-from lifecycle.aliases import Alias
-from lifecycle.manifest import describe
+from lifecycle.errors import ConfigError
 from lifecycle.rollout import routing_of
 from lifecycle.spec import ModelSpec
+from steps.mirror_aliases import mirror_aliases
+from steps.version_files import gather_version
 
 
-def carry_out(spec: ModelSpec, change: Change, ops: OpsStore, registry: Registry, store: ModelStore) -> bool:
-    """Make the gateway's store and the registry agree with a change; whether the routing table had to be written.
+def carry_out(spec: ModelSpec, change: Change, ops: OpsStore, registry: Registry, store: ModelStore) -> list[str]:
+    """Make the gateway's store and the registry agree with a change; what had to be done, in words.
 
     Raises
     ------
     ConfigError
-        A version is not what was registered, or its twin holds what is not allowed.
+        A version is not what was registered or what the rollout began with, or its twin holds what is not allowed.
     UnavailableError
         The registry does not answer, or the disk does not take it.
     """
     routing = routing_of(change.state, spec.rollout, change.generation)
-    written = False
+    done = []
     if routing is not None:
         before = store.table(spec.name)
         if before is None or before.routing != routing:
-            placed = {version: place_version(registry, store, spec, version) for version in routing.warm}
-            store.write_table(Table(routing, placed))
-            written = True
-    held = ops.aliases(spec.name)
-    registry.mirror_aliases(spec.name, {alias.value: held.get(alias) for alias in Alias})
-    return written
-
-
-def place_version(registry: Registry, store: ModelStore, spec: ModelSpec, version: str) -> str:
-    """Copy a registered version into the gateway's store; its manifest's digest."""
-    tags = registry.tags(spec.name, version)
-    with tempfile.TemporaryDirectory() as folder:
-        sources: dict[str, Path | bytes]
-        twin = registry.twin(spec.name, version, Path(folder))
-        if twin is not None:
-            content = twin.read_bytes()
-            refuse_hostile(content)
-            sources = {TWIN: content}
-            manifest = describe(spec, version, tags, "onnx", digests(sources))
-        else:
-            saved = registry.download(spec.name, version, Path(folder))
-            sources = {
-                f"{SAVED_MODEL}/{path.relative_to(saved).as_posix()}": path
-                for path in sorted(saved.rglob("*"))
-                if path.is_file()
+            decided = {change.state.candidate: change.evidence.get("substance")}
+            placed = {
+                version: place_version(registry, store, spec, version, decided.get(version)) for version in routing.warm
             }
-            manifest = describe(spec, version, tags, "tensorflow", digests(sources))
+            store.write_table(Table(routing, placed))
+            done.append(f"routing table {change.generation} written")
+    return done + mirror_aliases(ops, registry, spec.name, change.environment, datetime.now(UTC))
+
+
+def place_version(
+    registry: Registry, store: ModelStore, spec: ModelSpec, version: str, decided: str | None = None
+) -> str:
+    """Copy a registered version into the gateway's store; its manifest's digest.
+
+    Parameters
+    ----------
+    decided
+        `Manifest.substance` of what its rollout began with; None where that is not on record.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        manifest, sources = gather_version(registry, spec, version, Path(folder))
+        if decided is not None and manifest.substance != decided:
+            raise ConfigError(
+                f"{spec.name} version {version} in the registry is not what its rollout began with; "
+                "accepted: that very content, or another version"
+            )
         return store.place(manifest, sources)

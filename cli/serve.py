@@ -16,18 +16,27 @@ from typing import Any
 
 from adapters.services import var_folder
 from lifecycle.errors import BusyError, ConfigError, UnavailableError
+from lifecycle.spec import Environment
 
 ISSUER, AUDIENCE, JWKS = "PRODECKS_OIDC_ISSUER", "PRODECKS_OIDC_AUDIENCE", "PRODECKS_OIDC_JWKS_URL"
 SECURITY_BYTES = 10_000_000
 
 
-def serving_folder() -> Path:
-    """Where the gateway's state lies: versions, routing tables, prediction log, hashed keys."""
-    return var_folder() / "serving"
+def serving_folder(environment: Environment) -> Path:
+    """Where the state of an environment's gateway lies: versions, routing tables, prediction log, hashed keys."""
+    return var_folder() / environment.folder
 
 
-def serve(host: str, port: int, rate: float | None, burst: int, answer_unrecorded: bool, fsync: str) -> int:
-    """Run the gateway until it is stopped; the exit code.
+def serve(
+    environment: Environment,
+    host: str,
+    port: int | None,
+    rate: float | None,
+    burst: int,
+    answer_unrecorded: bool,
+    fsync: str,
+) -> int:
+    """Run an environment's gateway until it is stopped, on its own port when none is given; the exit code.
 
     Raises
     ------
@@ -45,7 +54,7 @@ def serve(host: str, port: int, rate: float | None, burst: int, answer_unrecorde
     from serving.access import Access, Principal, Role, checked_rate, load_keys
     from serving.gateway import Gateway, Options
 
-    folder = serving_folder()
+    folder = serving_folder(environment)
     keys, tokens = load_keys(folder / "keys.json"), _tokens()
     loopback = _is_loopback(host)
     if not loopback and not keys and tokens is None:
@@ -57,7 +66,7 @@ def serve(host: str, port: int, rate: float | None, burst: int, answer_unrecorde
     open_as = Principal("local", frozenset({Role.PREDICT, Role.LABEL, Role.OPERATE})) if open_to_all else None
     if fsync not in {one.value for one in Fsync}:
         raise ConfigError(f"--fsync {fsync!r}; accepted: {', '.join(one.value for one in Fsync)}")
-    listening = _listen(host, port)
+    listening = _listen(host, environment.port if port is None else port)
     _log_security(folder)
     predictions = PredictionLog.open(folder / "log", fsync=Fsync(fsync))
     access = Access(keys, tokens, open_as, checked_rate(rate), burst, time.monotonic)
@@ -65,7 +74,7 @@ def serve(host: str, port: int, rate: float | None, burst: int, answer_unrecorde
     address = f"http://{host if ':' not in host else f'[{host}]'}:{listening.getsockname()[1]}"
     models = ModelStore(folder).models()
     sys.stderr.write(
-        f"gateway at {address}, {'models: ' + ', '.join(models) if models else 'no model deployed yet'}; "
+        f"gateway of {environment.name} at {address}, {'models: ' + ', '.join(models) if models else 'no model deployed yet'}; "
         f"{'open on the loopback' if open_to_all else f'{len(keys)} keys'}; documentation at {address}/docs; Ctrl-C stops it\n"
     )
     sys.stderr.flush()
@@ -85,7 +94,7 @@ def serve(host: str, port: int, rate: float | None, burst: int, answer_unrecorde
     return 0
 
 
-def add_key(client: str, roles: list[str]) -> None:
+def add_key(environment: Environment, client: str, roles: list[str]) -> None:
     """Make an API key, print it once, and keep its hash.
 
     Raises
@@ -99,7 +108,7 @@ def add_key(client: str, roles: list[str]) -> None:
     wrong = [role for role in roles if role not in known]
     if wrong or not roles or not client.strip():
         raise ConfigError(f"client {client!r}, roles {roles}; accepted: a name, and roles of {', '.join(known)}")
-    path = serving_folder() / "keys.json"
+    path = serving_folder(environment) / "keys.json"
     key = secrets.token_urlsafe(KEY_BYTES)
     keys = load_keys(path) | {hashed(key): Principal(client, frozenset(Role(role) for role in roles))}
     _replace(path, dump_keys(keys))
@@ -107,23 +116,23 @@ def add_key(client: str, roles: list[str]) -> None:
     sys.stderr.write(f"key of {client} ({', '.join(sorted(roles))}); only its hash is kept; restart the gateway\n")
 
 
-def list_keys() -> None:
+def list_keys(environment: Environment) -> None:
     """Print who holds keys."""
     from cli.show import console, table
     from serving.access import load_keys
 
     rows = [
         (one.client, ", ".join(sorted(role.value for role in one.roles)), digest[:12])
-        for digest, one in load_keys(serving_folder() / "keys.json").items()
+        for digest, one in load_keys(serving_folder(environment) / "keys.json").items()
     ]
     console().print(table("API keys", ("client", "roles", "hash"), rows))
 
 
-def remove_keys(client: str) -> None:
+def remove_keys(environment: Environment, client: str) -> None:
     """Take every key of a client back; ConfigError when it has none."""
     from serving.access import dump_keys, load_keys
 
-    path = serving_folder() / "keys.json"
+    path = serving_folder(environment) / "keys.json"
     keys = load_keys(path)
     left = {digest: one for digest, one in keys.items() if one.client != client}
     if len(left) == len(keys):

@@ -528,8 +528,8 @@ def test_the_newest_assignment_of_a_part_holds_and_each_is_audited(store: OpsSto
     assert store.aliases("employment") == {}
     told = [row for row in store.audit_trail("flight_delay") if row.action == "alias champion"]
     assert [row.detail for row in told] == [
-        {"before": "1", "version": "2", "reason": "better on the hold-out"},
-        {"before": None, "version": "1", "reason": "best so far"},
+        {"environment": "development", "before": "1", "version": "2", "reason": "better on the hold-out"},
+        {"environment": "development", "before": None, "version": "1", "reason": "best so far"},
     ]
     assert {row.actor for row in told} == {"Sara"}
 
