@@ -114,7 +114,7 @@ def credentials(version: str, environment: str, history: Sequence[Lived], now: d
     mine = [one for one in history if one.state.candidate == version]
     lived = next((one.at for one in mine if one.state.stage is Stage.LIVE), None)
     ends = [one.at for one in history[1:]] + [now]
-    spans = (end - one.at for one, end in zip(history, ends, strict=True) if live_version(one.state) == version)
+    spans = (end - one.at for one, end in zip(history, ends, strict=False) if live_version(one.state) == version)
     hours = sum((max(span, timedelta()) for span in spans), timedelta()) / timedelta(hours=1)
     taken_back = next((one for one in reversed(mine) if one.state.stage is Stage.ROLLED_BACK), None)
     verdict = Verdict.FAIL
