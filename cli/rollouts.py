@@ -234,7 +234,7 @@ def _rests_on(evidence: Mapping[str, Any]) -> dict[str, str]:
     if "change" in evidence:
         told["change"] = f"{evidence['change']['size']}: {'; '.join(evidence['change']['reasons'])}"
         told["who agrees"] = evidence["approver"].replace("_", " ")
-    brought = evidence.get("credentials")
+    brought = evidence.get("track_record")
     if brought:
         told["comes with"] = f"{brought['finding']['reason']}; rollouts {', '.join(brought['rollouts']) or 'none'}"
         judged = [one["reason"] for one in brought["findings"]]

@@ -74,7 +74,7 @@ def serve(
     address = f"http://{host if ':' not in host else f'[{host}]'}:{listening.getsockname()[1]}"
     models = ModelStore(folder).models()
     sys.stderr.write(
-        f"gateway of {environment.name} at {address}, {'models: ' + ', '.join(models) if models else 'no model deployed yet'}; "
+        f"gateway at {address}, {environment.name}, {'models: ' + ', '.join(models) if models else 'no model deployed yet'}; "
         f"{'open on the loopback' if open_to_all else f'{len(keys)} keys'}; documentation at {address}/docs; Ctrl-C stops it\n"
     )
     sys.stderr.flush()

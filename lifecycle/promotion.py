@@ -62,7 +62,7 @@ class Lived:
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class TrackRecord:
     """What a version brings from the environment before.
 
     Parameters
@@ -97,7 +97,7 @@ class Credentials:
         }
 
 
-def credentials(version: str, environment: str, history: Sequence[Lived], now: datetime) -> Credentials:
+def track_record(version: str, environment: str, history: Sequence[Lived], now: datetime) -> TrackRecord:
     """Gather what a version showed in an environment.
 
     Parameters
@@ -131,4 +131,4 @@ def credentials(version: str, environment: str, history: Sequence[Lived], now: d
     )  # fmt: skip
     measured = {one.measure: one for change in mine for one in change.findings}
     rollouts = tuple(dict.fromkeys(one.state.rollout_id for one in mine))
-    return Credentials(environment, finding, rollouts, lived, tuple(measured.values()))
+    return TrackRecord(environment, finding, rollouts, lived, tuple(measured.values()))

@@ -53,7 +53,7 @@ def deploy(
     """
     model_file = load_model_file(spec=spec)
     approved = check_version(model=spec.name, version=version)
-    credentials = check_promotion(
+    track_record = check_promotion(
         model=spec.name, version=approved, promotion=promotion, environment=environment, run_id=run_id
     )
     checked = check_since_training(
@@ -65,7 +65,7 @@ def deploy(
         policy=policy,
         strategy=strategy,
         environment=environment,
-        credentials=credentials,
+        track_record=track_record,
         run_id=run_id,
         facts=facts,
     )

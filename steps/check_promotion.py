@@ -12,15 +12,15 @@ from adapters.rollout_store import RolloutStore
 from adapters.services import Services
 from lifecycle.errors import CandidateRejected
 from lifecycle.findings import Verdict
-from lifecycle.promotion import PromotionPolicy, credentials
+from lifecycle.promotion import PromotionPolicy, track_record
 from steps.progress import tell
 
 
 @step(enable_cache=False)
 def check_promotion(
     model: str, version: str, promotion: PromotionPolicy, environment: str, run_id: str
-) -> Annotated[dict[str, Any], "credentials"]:
-    """Gather a version's credentials from the environment before; empty in the first environment.
+) -> Annotated[dict[str, Any], "track_record"]:
+    """Gather a version's track record from the environment before; empty in the first environment.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def check_promotion(
         return {}
     ops, now = OpsStore.open(Services.from_environment().ops), datetime.now(UTC)
     changes = reversed(RolloutStore(ops, previous).history(model, limit=None))
-    found = credentials(version, previous, [one.lived for one in changes], now)
+    found = track_record(version, previous, [one.lived for one in changes], now)
     ops.record_findings(run_id, "promotion", [found.finding], now, model, version)
     told = found.to_dict()
     if found.finding.verdict is Verdict.FAIL:

@@ -27,7 +27,7 @@ def start_rollout(
     policy: ApprovalPolicy,
     strategy: str,
     environment: str,
-    credentials: dict[str, Any],
+    track_record: dict[str, Any],
     run_id: str,
     facts: dict[str, str],
 ) -> Annotated[dict[str, Any], "rollout"]:
@@ -45,7 +45,7 @@ def start_rollout(
         canary, blue_green or shadow.
     environment
         Where.
-    credentials
+    track_record
         What it showed in the environment before; empty in the first one.
     run_id
         The ops store's run; names the rollout.
@@ -82,7 +82,7 @@ def start_rollout(
         "substance": substance_of(Registry(services.registry), spec, version),
         "change": {"size": sized.size.value, "reasons": list(sized.reasons)},
         "approver": approver.value,
-        "credentials": credentials,
+        "track_record": track_record,
     }
     change = rollouts.change(
         before,

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from adapters.model_files import ROOT, environment_names, load_environment, load_file
 from lifecycle.errors import ConfigError
 from lifecycle.findings import Direction, Finding, Verdict
-from lifecycle.promotion import Lived, PromotionPolicy, credentials
+from lifecycle.promotion import Lived, PromotionPolicy, track_record
 from lifecycle.rollout import RolloutState, Stage, promote, propose, roll_back
 
 pytestmark = pytest.mark.requirement("R4.4")
@@ -38,7 +38,7 @@ def story() -> list[Lived]:
 
 
 def test_a_version_that_was_live_goes_on_with_what_it_was_judged_by():
-    found = credentials("2", "staging", story(), NOW + 5 * HOUR)
+    found = track_record("2", "staging", story(), NOW + 5 * HOUR)
     assert (found.finding.verdict, found.finding.measure, found.finding.value) == (Verdict.PASS, "live_in_staging", 3.0)
     assert found.finding.reason == "version 2 live in staging for 3 h since 2026-01-01 02:00 UTC"
     assert (found.rollouts, found.live_since) == (("r2",), NOW + 2 * HOUR)
@@ -48,7 +48,7 @@ def test_a_version_that_was_live_goes_on_with_what_it_was_judged_by():
 
 
 def test_one_that_was_followed_by_another_was_live_all_the_same():
-    found = credentials("1", "staging", story(), NOW + 5 * HOUR)
+    found = track_record("1", "staging", story(), NOW + 5 * HOUR)
     assert (found.finding.verdict, found.finding.value, found.findings) == (Verdict.PASS, 2.0, ())
 
 
@@ -61,7 +61,7 @@ def test_one_that_was_followed_by_another_was_live_all_the_same():
     ],
 )
 def test_one_that_was_never_live_does_not_go_on(version: str, changes: int, reason: str):
-    found = credentials(version, "staging", story()[:changes], NOW + 5 * HOUR)
+    found = track_record(version, "staging", story()[:changes], NOW + 5 * HOUR)
     assert found.finding.verdict is Verdict.FAIL
     assert reason in found.finding.reason
     assert found.finding.value is None
@@ -71,18 +71,18 @@ def test_one_that_was_never_live_does_not_go_on(version: str, changes: int, reas
 def test_one_that_was_taken_back_does_not_go_on_also_when_it_had_been_live():
     before = story()
     taken = Lived(NOW + 4 * HOUR, roll_back(before[-1].state, NOW + 4 * HOUR, "complaints"))
-    found = credentials("2", "staging", [*before, taken], NOW + 9 * HOUR)
+    found = track_record("2", "staging", [*before, taken], NOW + 9 * HOUR)
     assert found.finding.verdict is Verdict.FAIL
     assert found.finding.reason == "version 2 was rolled back in staging at 2026-01-01 04:00 UTC: complaints"
     assert found.finding.value == 2.0
     # The version it fell back to was live before and after.
-    assert credentials("1", "staging", [*before, taken], NOW + 9 * HOUR).finding.value == 2.0 + 5.0
+    assert track_record("1", "staging", [*before, taken], NOW + 9 * HOUR).finding.value == 2.0 + 5.0
 
 
 def test_a_clock_that_went_back_takes_no_time_away():
     before = story()
     again = Lived(NOW - HOUR, replace(before[-1].state, stage=Stage.SUPERSEDED))
-    assert credentials("2", "staging", [*before, again], NOW).finding.value == 1.0
+    assert track_record("2", "staging", [*before, again], NOW).finding.value == 1.0
 
 
 def test_the_shipped_way_leads_through_every_environment_each_with_a_place_of_its_own():
