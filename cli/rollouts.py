@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from adapters.model_files import ROOT, load_file, load_model
@@ -94,14 +93,22 @@ class Deployment:
         )  # fmt: skip
         said = self.rollouts.approvals(self.spec.name, change.state.candidate)
         words = [Word(one.person, one.approved, one.at, one.substance) for one in said if one.at >= begun]
-        count = partial(
-            standing, self.policy, self.approver(change), self.spec.owner.team, change.requested_by, now=now
+        begun_with = change.evidence.get("substance", "")
+        team = self.spec.owner.team
+        found = standing(self.policy, self.approver(change), team, change.requested_by, words, begun_with, now)
+        # The registry is asked once the words decide, not at every look.
+        problem = self.differs(change) if found.granted else None
+        return found if problem is None else Standing(False, False, f"{found.reason}, but {problem}")
+
+    def differs(self, change: Change) -> str | None:
+        """Whether the registry holds other content for the version than the rollout began with, in words."""
+        begun_with = change.evidence.get("substance")
+        if begun_with is None or substance_of(self.registry, self.spec, change.state.candidate) == begun_with:
+            return None
+        return (
+            f"version {change.state.candidate} in the registry is not what was asked about; accepted: that very content, "
+            "or a deployment asked for anew"
         )
-        # What they said it of is read from the registry once it decides, not at every look.
-        presumed = count([replace(word, substance="") for word in words], "")
-        if not words or not (presumed.granted or presumed.refused):
-            return presumed
-        return count(words, substance_of(self.registry, self.spec, change.state.candidate))
 
 
 def status(model: str, stack: str, environment: str | None, *, as_json: bool) -> None:
@@ -192,7 +199,8 @@ def say(model: str, by: str, reason: str, stack: str, environment: str | None, *
     Raises
     ------
     ConfigError
-        Nothing waits, the person asked for it or has no say in it, or no reason is given.
+        Nothing waits, the person asked for it or has no say in it, no reason is given, or the registry's content is
+        another than what was asked about.
     """
     deployment = Deployment(Workspace.open(stack, environment), model)
     before = deployment.current()
@@ -208,7 +216,10 @@ def say(model: str, by: str, reason: str, stack: str, environment: str | None, *
             f"{by} has no say in it: the {approver.value.replace('_', ' ')} decides; accepted: somebody named for that in "
             "configs/policies/approval.yaml"
         )
-    substance = substance_of(deployment.registry, deployment.spec, before.state.candidate)
+    problem = deployment.differs(before)
+    if problem is not None:
+        raise ConfigError(f"{model}: {problem}")
+    substance = before.evidence.get("substance", "")
     deployment.rollouts.approve(model, before.state.candidate, by, approved, reason, datetime.now(UTC), substance)
     console().print(f"{model} version {before.state.candidate}: {settle(deployment, before)}", markup=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -132,6 +133,43 @@ def test_only_an_override_on_record_lets_a_version_skip_an_environment(walker: W
     assert walker.stage("development") == ("1", Stage.LIVE)
     assert walker.rollout("rollback", "staging", "--by", "Mina", "--reason", "not now").code == 0
     assert walker.ops.aliases(NAME, "staging") == {Alias.CHAMPION: "1"}
+
+
+@pytest.fixture
+def critical(walker: Walker) -> Iterator[Walker]:
+    """The model's file says critical by now: the committee decides, however small the change."""
+    file = walker.place.models / f"{NAME}.yaml"
+    before = file.read_text()
+    file.write_text(before.replace("sensitivity: non_sensitive", "sensitivity: critical"))
+    yield walker
+    file.write_text(before)
+
+
+def test_approvals_are_of_the_very_content_that_was_asked_about(critical: Walker):
+    walker = critical
+    day = f"{datetime.now(UTC) + timedelta(days=2):%Y-%m-%d}"
+    word = ("--by", "Mina", "--reason", "to be seen", "--until", day)
+    for gate in ("live_in_development", "live_in_staging"):
+        assert walker.place.call("override", "grant", NAME, "--gate", gate, *word).code == 0
+    assert walker.deploy("canary", "--version", "2").code == 0
+    own = walker.agree("canary", "ali")
+    assert (own.code, "somebody else's approval" in own.err) == (2, True)
+    for person in ("Mina", "Sara"):
+        assert walker.agree("canary", person).code == 0
+    threshold = walker.registry.tags(NAME, "2")["threshold"]
+    walker.registry.tag(NAME, "2", {"threshold": "0.987"})
+    swapped = walker.agree("canary", "Reza")
+    assert (swapped.code, "is not what was asked about" in swapped.err) == (2, True)
+    change = RolloutStore(walker.ops, "canary").current(NAME)
+    assert change is not None
+    words = RolloutStore(walker.ops, "canary")
+    words.approve(NAME, "2", "Reza", True, "past the command", datetime.now(UTC), str(change.evidence["substance"]))
+    assert walker.place.call("operate", "--once", "--environment", "canary").code == 0
+    assert walker.stage("canary") == ("2", Stage.AWAITING_APPROVAL)
+    assert "is not what was asked about" in walker.rollout("status", "canary", "--json").json["approval"]
+    walker.registry.tag(NAME, "2", {"threshold": threshold})
+    assert walker.place.call("operate", "--once", "--environment", "canary").code == 0
+    assert walker.stage("canary")[1] is not Stage.AWAITING_APPROVAL
 
 
 def test_history_is_of_one_environment_and_exact_at_its_boundaries(walker: Walker):
