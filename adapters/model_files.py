@@ -18,7 +18,7 @@ MODELS = ROOT / "configs" / "models"
 ENVIRONMENTS = ROOT / "configs" / "environments"
 MAX_BYTES = 1_000_000
 # What a version was judged by may not depend on where it runs: a laxer staging would promote what production rejects.
-NOT_OVERRIDABLE = frozenset({"name", "evaluation", "features", "label", "sensitive", "after_event"})
+NOT_OVERRIDABLE = frozenset({"name", "evaluation", "features", "label", "sensitive", "sensitivity", "after_event"})
 
 File = TypeVar("File", bound=BaseModel)
 
@@ -101,9 +101,14 @@ def load_model(name: str, environment: Environment | None = None, folder: Path =
     return spec
 
 
+def environment_names(folder: Path = ENVIRONMENTS) -> list[str]:
+    """Names of all environments, one for each file."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
 def load_environment(name: str, folder: Path = ENVIRONMENTS) -> Environment:
     """Read one environment; ConfigError names the nearest one, or what may not differ between environments."""
-    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    names = environment_names(folder)
     if name not in names:
         raise ConfigError(f"unknown environment {name!r}; {nearest(name, names)}")
     path = folder / f"{name}.yaml"

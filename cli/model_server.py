@@ -10,6 +10,7 @@ from adapters.model_store import ModelStore
 from adapters.registry import Registry
 from adapters.tf_serving import ModelServer, export_version
 from cli.serve import serving_folder
+from cli.workspace import Workspace
 from lifecycle.errors import ConfigError, ProDecksError
 from lifecycle.model_server import Seen, next_config
 from lifecycle.traffic import Routing
@@ -20,8 +21,8 @@ class ModelServers:
 
     Parameters
     ----------
-    registry
-        Where versions come from.
+    workspace
+        Whose routing tables, and the registry that versions come from.
     address
         ``host:port``; where the name stands for several servers, each is kept in agreement.
     base
@@ -33,10 +34,12 @@ class ModelServers:
         No address, or no folder.
     """
 
-    def __init__(self, registry: Registry, address: str, base: Path) -> None:
+    def __init__(self, workspace: Workspace, address: str, base: Path) -> None:
         if not base.is_dir():
             raise ConfigError(f"--tf-serving-models {base}; accepted: a folder that TensorFlow Serving reads too")
-        self._registry, self._server, self._base = registry, ModelServer(address), base.resolve()
+        self._registry = Registry(workspace.services.registry)
+        self._store = ModelStore(serving_folder(workspace.environment))
+        self._server, self._base = ModelServer(address), base.resolve()
         self._known: set[str] = set()
 
     def follow(self) -> list[str]:
@@ -47,8 +50,7 @@ class ModelServers:
         ConfigError
             A routing table is damaged: a config without its model would unload it.
         """
-        store = ModelStore(serving_folder())
-        tables = [store.table(model) for model in store.models()]
+        tables = [self._store.table(model) for model in self._store.models()]
         routings = [table.routing for table in tables if table is not None]
         told, problems = self._export(routings)
         # A new model without any version would keep the server waiting for one.

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,6 @@ from typing import Any
 from adapters.model_files import ROOT
 from adapters.prediction_archive import PredictionArchive, Tail
 from adapters.prediction_log import Prediction, Record
-from adapters.registry import Registry
 from adapters.rollout_store import Change, RolloutStore
 from cli.model_server import ModelServers
 from cli.predictions import Compaction
@@ -67,10 +66,10 @@ class Reading:
     seen_at: float
 
     @classmethod
-    def begin(cls, state: RolloutState, spec: ModelSpec, now: datetime) -> Reading:
+    def begin(cls, serving: Path, state: RolloutState, spec: ModelSpec, now: datetime) -> Reading:
         """Begin a step, or go on with one that another process watched before: the log says how it went."""
         since = state.since.timestamp() - PAST_SECONDS
-        tail = Tail(PredictionArchive(serving_folder()), state.model, since, MOST_RECORDS)
+        tail = Tail(PredictionArchive(serving), state.model, since, MOST_RECORDS)
         return cls(Watch(state, spec.rollout, spec.business), tail, 0.0, now, time.monotonic())
 
     def read(self) -> list[Finding]:
@@ -119,7 +118,7 @@ class Operator:
         self._servers, self._followed = servers, ThreadPoolExecutor(1, "model-servers")
         self._following: Future[None] | None = None
         self._workspace, self._tell, self._gateway = workspace, tell, gateway
-        self._rollouts = RolloutStore(OpsStore.open(workspace.services.ops))
+        self._rollouts = RolloutStore(OpsStore.open(workspace.services.ops), workspace.environment.name)
         self._deployments: dict[str, Deployment] = {}
         self._readings: dict[tuple[str, str], Reading] = {}
         self._in_force: dict[str, int] = {}
@@ -176,14 +175,14 @@ class Operator:
             findings = reading.read()
             following = advance(change.state, deployment.spec.rollout, findings, reading.held(now))
             if following is not change.state:
-                made = [self._put(deployment, change, following, now)]
+                made = [self._put(deployment, change, following, now, findings)]
         if not made and change.state.stage is not Stage.LIVE:
             live = deployment.live(change)
             if live is not None:
                 findings = self._reading(live, deployment.spec, "live", now).read()
                 following = guard(change.state, live, deployment.spec.rollout, findings, now)
                 if following is not change.state:
-                    made = self._live_failed(deployment, change, following, now)
+                    made = self._live_failed(deployment, change, following, now, findings)
         if made:
             self._confirm(deployment, made[-1], READ_BACK_S)
             for finding in findings:
@@ -194,21 +193,35 @@ class Operator:
         return len(made)
 
     def _live_failed(
-        self, deployment: Deployment, change: Change, following: RolloutState, now: datetime
+        self,
+        deployment: Deployment,
+        change: Change,
+        following: RolloutState,
+        now: datetime,
+        findings: Sequence[Finding],
     ) -> list[Change]:
         """Put on record what follows for a live version beside whose successor's rollout it failed."""
         made: list[Change] = []
         if following.rollout_id != change.state.rollout_id and change.state.stage in OPEN:
             # Nothing is held against the one on trial; it was compared with a version that fails.
             ended = withdraw(change.state, now, f"version {following.candidate}, which is live, is rolled back")
-            made.append(self._put(deployment, change, ended, now))
-        made.append(self._put(deployment, made[-1] if made else change, following, now))
+            made.append(self._put(deployment, change, ended, now, findings))
+        made.append(self._put(deployment, made[-1] if made else change, following, now, findings))
         return made
 
-    def _put(self, deployment: Deployment, before: Change, state: RolloutState, now: datetime) -> Change:
+    def _put(
+        self,
+        deployment: Deployment,
+        before: Change,
+        state: RolloutState,
+        now: datetime,
+        findings: Sequence[Finding],
+    ) -> Change:
         # What was decided by the time that passed is on record at the time that clocks show.
         stamped = state if state.since == before.state.since else replace(state, since=now)
-        made = deployment.rollouts.change(before, stamped, deployment.spec.rollout, actor=ACTOR, now=now)
+        made = deployment.rollouts.change(
+            before, stamped, deployment.spec.rollout, actor=ACTOR, now=now, findings=findings
+        )
         self._carry_out(deployment, made)
         return made
 
@@ -216,8 +229,8 @@ class Operator:
         """Make routing table and aliases follow; what cannot keeps nothing from being judged, which the log is enough for."""
         model = deployment.spec.name
         try:
-            if deployment.route(change):
-                self._tell(f"{model}: routing table {change.generation} written")
+            for done in deployment.route(change):
+                self._tell(f"{model}: {done}")
         except ProDecksError as error:
             self._trouble(f"routing table of {model}", str(error))
         else:
@@ -225,7 +238,8 @@ class Operator:
         if time.monotonic() < self._registry_from:
             return
         try:
-            deployment.mirror()
+            for done in deployment.mirror():
+                self._tell(f"{model}: {done}")
         except UnavailableError as error:
             self._registry_from = time.monotonic() + REGISTRY_PAUSE_S
             self._trouble(f"aliases of {model}", str(error))
@@ -274,7 +288,9 @@ class Operator:
         """The reading of a rollout's step, or of the version that is live beside it."""
         reading = self._readings.get((state.model, what))
         if reading is None or _step(reading.watch.state) != _step(state):
-            reading = self._readings[state.model, what] = Reading.begin(state, spec, now)
+            reading = self._readings[state.model, what] = Reading.begin(
+                serving_folder(self._workspace.environment), state, spec, now
+            )
         return reading
 
     def _trouble(self, what: str, problem: str | None) -> None:
@@ -305,9 +321,15 @@ def gateway_state(address: str) -> dict[str, Any]:
 
 
 def operate(
-    stack: str, every: float, once: bool, gateway: str, tf_serving: str | None = None, models: Path | None = None
+    stack: str,
+    environment: str | None,
+    every: float,
+    once: bool,
+    gateway: str | None,
+    tf_serving: str | None = None,
+    models: Path | None = None,
 ) -> int:
-    """Watch until stopped, or look once; the exit code.
+    """Watch an environment until stopped, or look once; the exit code.
 
     Raises
     ------
@@ -316,23 +338,24 @@ def operate(
     UnavailableError
         The ops store does not answer when it is first asked, or the only time.
     """
-    if not gateway.startswith(("http://", "https://")):
+    if gateway is not None and not gateway.startswith(("http://", "https://")):
         raise ConfigError(f"--gateway {gateway!r}; accepted: an http or https address")
     if (tf_serving is None) != (models is None):
         raise ConfigError("--tf-serving and --tf-serving-models belong together; accepted: both or neither")
     # A registry that hangs must not hold up a rollback; what it did not do is tried again.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-    workspace = Workspace.open(stack)
+    workspace = Workspace.open(stack, environment)
     servers = None
     if tf_serving is not None and models is not None:
-        servers = ModelServers(Registry(workspace.services.registry), tf_serving, models)
+        servers = ModelServers(workspace, tf_serving, models)
 
     def tell(line: str) -> None:
         sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {line}\n")
         sys.stderr.flush()
 
-    operator, compaction = Operator(workspace, tell, gateway, servers), Compaction(stack, tell)
+    address = gateway or f"http://127.0.0.1:{workspace.environment.port}"
+    operator, compaction = Operator(workspace, tell, address, servers), Compaction(workspace, tell)
     if once:
         made = operator.tick()
         operator.settle()
@@ -350,7 +373,7 @@ def operate(
 
     for asked in (signal.SIGINT, signal.SIGTERM):
         signal.signal(asked, ask_to_stop)
-    tell(f"operating every {every:g} s from {ROOT.name}; Ctrl-C stops it")
+    tell(f"operating {workspace.environment.name} every {every:g} s from {ROOT.name}; Ctrl-C stops it")
     failed = 0
     try:
         while not stop.is_set():

@@ -22,11 +22,12 @@ from cli.show import console, print_json, table
 from cli.workspace import Workspace
 from lifecycle.errors import BusyError
 from lifecycle.retention import expired, first_day_kept
+from lifecycle.spec import Environment
 
 ACTOR = "retention policy"
 
 
-def compact(stack: str, *, as_json: bool) -> None:
+def compact(stack: str, environment: str | None, *, as_json: bool) -> None:
     """Move finished segments into the archive, delete the days that are kept no longer, and say what was done.
 
     Raises
@@ -38,8 +39,8 @@ def compact(stack: str, *, as_json: bool) -> None:
     UnavailableError
         The disk or the ops store does not take it; what is not on the audit trail is not deleted.
     """
-    workspace = Workspace.open(stack)
-    archive = PredictionArchive(serving_folder())
+    workspace = Workspace.open(stack, environment)
+    archive = PredictionArchive(serving_folder(workspace.environment))
     done = archive.compact()
     deleted, left_alone = _retain(workspace, archive, datetime.now(UTC))
     if as_json:
@@ -84,9 +85,9 @@ def _retain(workspace: Workspace, archive: PredictionArchive, now: datetime) -> 
     return deleted, left_alone
 
 
-def list_holdings(model: str | None, *, as_json: bool) -> None:
-    """Print what the archive holds; ConfigError when its state is wrong."""
-    archive = PredictionArchive(serving_folder())
+def list_holdings(model: str | None, environment: Environment, *, as_json: bool) -> None:
+    """Print what an environment's archive holds; ConfigError when its state is wrong."""
+    archive = PredictionArchive(serving_folder(environment))
     held = [one for one in archive.holdings() if model in (None, one.partition.model)]
     waiting = len(segments(archive.log))
     if as_json:
@@ -116,14 +117,14 @@ class Compaction:
 
     Parameters
     ----------
-    stack
-        Stack file.
+    workspace
+        Where: its stack and environment.
     tell
         Called with what went wrong.
     """
 
-    def __init__(self, stack: str, tell: Callable[[str], None]) -> None:
-        self._stack, self._tell = stack, tell
+    def __init__(self, workspace: Workspace, tell: Callable[[str], None]) -> None:
+        self._workspace, self._tell = workspace, tell
         self._every = serving_policy().archive.every_seconds
         self._process: subprocess.Popen[str] | None = None
 
@@ -133,7 +134,16 @@ class Compaction:
             self.wait()
         if self._process is None and self._is_due(time.time()):
             self._process = subprocess.Popen(  # noqa: S603 - our own command
-                [sys.executable, "run.py", "predictions", "compact", "--stack", self._stack],
+                [
+                    sys.executable,
+                    "run.py",
+                    "predictions",
+                    "compact",
+                    "--stack",
+                    self._workspace.stack.name,
+                    "--environment",
+                    self._workspace.environment.name,
+                ],
                 cwd=ROOT,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -157,7 +167,7 @@ class Compaction:
             self._process.communicate()
 
     def _is_due(self, now: float) -> bool:
-        archive = PredictionArchive(serving_folder())
+        archive = PredictionArchive(serving_folder(self._workspace.environment))
         before = archive.compacted_at
         if before is None:
             return len(segments(archive.log)) > 1

@@ -19,18 +19,20 @@ from typing import Any
 from adapters.services import serving_policy, var_folder
 from lifecycle.errors import BusyError, ConfigError, UnavailableError
 from lifecycle.redaction import redacted
+from lifecycle.spec import Environment
 
 ISSUER, AUDIENCE, JWKS = "PRODECKS_OIDC_ISSUER", "PRODECKS_OIDC_AUDIENCE", "PRODECKS_OIDC_JWKS_URL"
 SECURITY_BYTES = 10_000_000
 CLIENT = re.compile(r"\w[\w .@-]{0,98}\w|\w")
 
 
-def serving_folder() -> Path:
-    """Where the gateway's state lies: versions, routing tables, prediction log, hashed keys."""
-    return var_folder() / "serving"
+def serving_folder(environment: Environment) -> Path:
+    """Where the state of an environment's gateway lies: versions, routing tables, prediction log, hashed keys."""
+    return var_folder() / environment.folder
 
 
 def serve(
+    environment: Environment,
     host: str | None,
     port: int | None,
     rate: float | None,
@@ -40,7 +42,7 @@ def serve(
     tf_serving: str | None = None,
     deadline: float = 1.0,
 ) -> int:
-    """Run the gateway until it is stopped; the exit code.
+    """Run an environment's gateway until it is stopped, on its own port when none is given; the exit code.
 
     Parameters
     ----------
@@ -67,9 +69,9 @@ def serve(
     from serving.connections import Connection
     from serving.gateway import Gateway, Options
 
-    folder, policy = serving_folder(), serving_policy()
+    folder, policy = serving_folder(environment), serving_policy()
     limits, recording = policy.limits, policy.recording
-    host, port = policy.host if host is None else host, policy.port if port is None else port
+    host, port = policy.host if host is None else host, environment.port if port is None else port
     fsync = recording.fsync if fsync is None else fsync
     rate, burst = limits.rate if rate is None else rate, limits.burst if burst is None else burst
     keys, tokens = load_keys(folder / "keys.json"), _tokens()
@@ -107,7 +109,7 @@ def serve(
     address = f"http://{host if ':' not in host else f'[{host}]'}:{listening.getsockname()[1]}"
     models = ModelStore(folder).models()
     sys.stderr.write(
-        f"gateway at {address}, {'models: ' + ', '.join(models) if models else 'no model deployed yet'}; "
+        f"gateway at {address}, {environment.name}, {'models: ' + ', '.join(models) if models else 'no model deployed yet'}; "
         f"{'open on the loopback' if open_to_all else f'{len(keys)} keys'}; documentation at {address}/docs; Ctrl-C stops it\n"
     )
     sys.stderr.flush()
@@ -131,7 +133,7 @@ def serve(
     return 0
 
 
-def add_key(client: str, roles: list[str]) -> None:
+def add_key(environment: Environment, client: str, roles: list[str]) -> None:
     """Make an API key, print it once, and keep its hash.
 
     Raises
@@ -147,7 +149,7 @@ def add_key(client: str, roles: list[str]) -> None:
         raise ConfigError(
             f"client or roles; accepted: a name of letters, digits and . _ @ -, and roles of {', '.join(known)}"
         )
-    path = serving_folder() / "keys.json"
+    path = serving_folder(environment) / "keys.json"
     key = secrets.token_urlsafe(KEY_BYTES)
     keys = load_keys(path) | {hashed(key): Principal(client, frozenset(Role(role) for role in roles))}
     _replace(path, dump_keys(keys))
@@ -155,23 +157,23 @@ def add_key(client: str, roles: list[str]) -> None:
     sys.stderr.write(f"key of {client} ({', '.join(sorted(roles))}); only its hash is kept; it counts at once\n")
 
 
-def list_keys() -> None:
+def list_keys(environment: Environment) -> None:
     """Print who holds keys."""
     from cli.show import console, table
     from serving.access import load_keys
 
     rows = [
         (one.client, ", ".join(sorted(role.value for role in one.roles)), digest[:12])
-        for digest, one in load_keys(serving_folder() / "keys.json").items()
+        for digest, one in load_keys(serving_folder(environment) / "keys.json").items()
     ]
     console().print(table("API keys", ("client", "roles", "hash"), rows))
 
 
-def remove_keys(client: str) -> None:
+def remove_keys(environment: Environment, client: str) -> None:
     """Take every key of a client back; ConfigError when it has none."""
     from serving.access import dump_keys, load_keys
 
-    path = serving_folder() / "keys.json"
+    path = serving_folder(environment) / "keys.json"
     keys = load_keys(path)
     left = {digest: one for digest, one in keys.items() if one.client != client}
     if len(left) == len(keys):

@@ -92,6 +92,16 @@ class Manifest:
         """sha256 of the canonical JSON, in hex: names this version's files and all that is said of them."""
         return hashlib.sha256(self.to_json()).hexdigest()
 
+    @property
+    def substance(self) -> str:
+        """sha256, in hex, of all that decides an answer; what the version is said to be in words does not count.
+
+        It is what people approve: another text on the page asks nobody again, another byte of the model does.
+        """
+        inputs = [(feature.name, feature.kind) for feature in self.features]
+        decides = [self.model, self.version, self.content, self.backend, self.threshold, inputs, self.files]
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
     @classmethod
     def from_json(cls, text: bytes) -> Self:
         """Inverse of `to_json`; ConfigError for anything else."""

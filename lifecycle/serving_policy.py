@@ -69,7 +69,6 @@ class ServingPolicy(Section):
     """How the gateway of a machine behaves."""
 
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; without keys only a loopback one.")
-    port: Annotated[int, Field(ge=0, le=65_535), Unit("port")] = Field(8500, description="Port; 0 takes a free one.")
     follow_seconds: Seconds = Field(0.1, description="Time between two looks at the routing tables.")
     stop_seconds: Annotated[Count, Unit("seconds")] = Field(
         10, description="Longest wait for open requests at its end."

@@ -39,14 +39,14 @@ def test_a_gateway_without_a_policy_behaves_as_with_the_shipped_one():
 
 def test_another_file_is_read_where_the_variable_names_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "serving.yaml"
-    path.write_text("port: 9000\nlimits: {rate: 5}\n")
+    path.write_text("limits: {rate: 5}\n")
     monkeypatch.setenv(SERVING, str(path))
-    assert serving_policy() == ServingPolicy(port=9000, limits=Limits(rate=5))
+    assert serving_policy() == ServingPolicy(limits=Limits(rate=5))
 
 
 def test_what_is_wrong_is_named_with_its_line(tmp_path: Path):
     path = tmp_path / "serving.yaml"
-    path.write_text("port: 8500\nlimits:\n  burst: 0\n  bursts: 3\nrecording: {fsync: sometimes}\n")
+    path.write_text("limits:\n  burst: 0\n  bursts: 3\nrecording: {fsync: sometimes}\n")
     with pytest.raises(InvalidFileError) as error:
         load_file(path, ServingPolicy, {})
     told = str(error.value)
@@ -65,7 +65,6 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path):
         {"recording": {"segment_seconds": -1}},
         {"recording": {"remembered": 0}},
         {"archive": {"every_seconds": 0}},
-        {"port": 70_000},
         {"host": ""},
         {"follow_seconds": float("nan")},
     ],
