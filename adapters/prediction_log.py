@@ -238,9 +238,9 @@ class PredictionLog:
             self._next += len(records)
             return self._next - 1
 
-    def records(self) -> Iterator[Entry]:
-        """Everything in the log, oldest first."""
-        return read(self.folder)
+    def records(self, newest: int | None = None) -> Iterator[Entry]:
+        """Everything in the log, or its newest records; oldest first."""
+        return read(self.folder, after=0 if newest is None else max(0, self._next - 1 - newest))
 
     def close(self) -> None:
         """Say that every answer has left, and let go of the log. Doing so twice changes nothing."""
@@ -367,10 +367,10 @@ def read(folder: Path, after: int = 0) -> Iterator[Entry]:
         A damaged group: file and offset.
     """
     paths = segments(folder)
+    while len(paths) > 1 and int(paths[1].stem) <= after + 1:
+        del paths[0]  # nothing in it is asked for, and nothing in it speaks of later records
     unconfirmed = _unconfirmed(paths)
     for place, path in enumerate(paths):
-        if place + 1 < len(paths) and int(paths[place + 1].stem) <= after + 1:
-            continue
         for group in _groups(path, path.read_bytes(), torn_tail=place + 1 == len(paths)):
             if group.kind != _RECORDS or group.last <= after:
                 continue
