@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 import logging
 import logging.handlers
@@ -44,6 +45,7 @@ def serve(host: str, port: int, rate: float | None, burst: int, answer_unrecorde
     from adapters.prediction_log import Fsync, PredictionLog
     from serving.access import Access, Principal, Role, checked_rate, load_keys
     from serving.gateway import Gateway, Options
+    from serving.protocol import GatewayProtocol
 
     folder = serving_folder()
     keys, tokens = load_keys(folder / "keys.json"), _tokens()
@@ -71,6 +73,8 @@ def serve(host: str, port: int, rate: float | None, burst: int, answer_unrecorde
     sys.stderr.flush()
     config = uvicorn.Config(
         gateway,
+        http=functools.partial(GatewayProtocol, gateway=gateway),  # type: ignore[arg-type]
+        loop="uvloop",
         log_level="warning",
         access_log=False,
         lifespan="on",

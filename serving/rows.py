@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import astuple
 
 from lifecycle.manifest import Manifest
 
@@ -65,7 +66,6 @@ class RowReader:
             "Row", fields, rename=rename, forbid_unknown_fields=True, array_like=False, gc=False
         )
         self._slots = [f"f{place}" for place in range(len(self._names))]
-
         self._texts = [
             (name, slot) for name, slot in zip(self._names, self._slots, strict=True) if name not in self._numeric
         ]
@@ -89,7 +89,7 @@ class RowReader:
 
     def values(self, row: Any) -> Row:
         """A row as it was sent, for the record."""
-        return {name: getattr(row, slot) for name, slot in zip(self._names, self._slots, strict=True)}
+        return dict(zip(self._names, astuple(row), strict=False))  # an entity that is no feature comes last
 
     def texts(self, row: Any) -> list[tuple[str, str | None]]:
         """Name and value of a row's texts."""
@@ -98,8 +98,7 @@ class RowReader:
     def columns(self, rows: Sequence[Any]) -> Columns:
         """Vectors of shape (rows,): float64 with NaN for missing, objects with "" for missing."""
         made: Columns = {}
-        for name, slot in zip(self._names, self._slots, strict=True):
-            values = [getattr(row, slot) for row in rows]
+        for name, values in zip(self._names, zip(*map(astuple, rows), strict=True), strict=False):
             if name in self._numeric:
                 made[name] = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
             else:
