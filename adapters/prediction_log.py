@@ -422,8 +422,11 @@ def read(folder: Path, after: int | None = None) -> Iterator[Entry]:
         Some that were asked for, or were about to be read, are not in the log any more.
     """
     paths = segments(folder)
-    if after is not None and paths and int(paths[0].stem) > after + 1:
-        raise MovedToArchive
+    if after is not None:
+        if paths and int(paths[0].stem) > after + 1:
+            raise MovedToArchive
+        while len(paths) > 1 and int(paths[1].stem) <= after + 1:
+            del paths[0]  # nothing in it is asked for, and nothing in it speaks of later records
     try:
         yield from _entries(paths, _settled(paths)[1], after or 0, torn_tail=True)
     except FileNotFoundError:

@@ -9,8 +9,6 @@ from pathlib import Path
 from adapters.model_store import ModelStore
 from adapters.registry import Registry
 from adapters.tf_serving import ModelServer, export_version
-from cli.serve import serving_folder
-from cli.workspace import Workspace
 from lifecycle.errors import ConfigError, ProDecksError
 from lifecycle.model_server import Seen, next_config
 from lifecycle.traffic import Routing
@@ -21,8 +19,8 @@ class ModelServers:
 
     Parameters
     ----------
-    workspace
-        Whose routing tables, and the registry that versions come from.
+    registry, store
+        Where versions come from, and the routing tables.
     address
         ``host:port``; where the name stands for several servers, each is kept in agreement.
     base
@@ -34,11 +32,10 @@ class ModelServers:
         No address, or no folder.
     """
 
-    def __init__(self, workspace: Workspace, address: str, base: Path) -> None:
+    def __init__(self, registry: Registry, store: ModelStore, address: str, base: Path) -> None:
         if not base.is_dir():
             raise ConfigError(f"--tf-serving-models {base}; accepted: a folder that TensorFlow Serving reads too")
-        self._registry = Registry(workspace.services.registry)
-        self._store = ModelStore(serving_folder(workspace.environment))
+        self._registry, self._store = registry, store
         self._server, self._base = ModelServer(address), base.resolve()
         self._known: set[str] = set()
 

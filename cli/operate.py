@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from adapters.model_files import ROOT
+from adapters.model_store import ModelStore
 from adapters.prediction_archive import PredictionArchive, Tail
 from adapters.prediction_log import Prediction, Record
+from adapters.registry import Registry
 from adapters.rollout_store import Change, RolloutStore
 from cli.model_server import ModelServers
 from cli.predictions import Compaction
@@ -348,7 +350,8 @@ def operate(
     workspace = Workspace.open(stack, environment)
     servers = None
     if tf_serving is not None and models is not None:
-        servers = ModelServers(workspace, tf_serving, models)
+        store = ModelStore(serving_folder(workspace.environment))
+        servers = ModelServers(Registry(workspace.services.registry), store, tf_serving, models)
 
     def tell(line: str) -> None:
         sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {line}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 import logging
 import logging.handlers
@@ -66,8 +67,8 @@ def serve(
     from adapters.prediction_log import Fsync, PredictionLog
     from adapters.tf_serving import ModelServer
     from serving.access import Access, Principal, Role, checked_rate, load_keys
-    from serving.connections import Connection
     from serving.gateway import Gateway, Options
+    from serving.protocol import GatewayProtocol
 
     folder, policy = serving_folder(environment), serving_policy()
     limits, recording = policy.limits, policy.recording
@@ -117,7 +118,8 @@ def serve(
     _many_connections()
     config = uvicorn.Config(
         gateway,
-        http=Connection,
+        http=functools.partial(GatewayProtocol, gateway=gateway),  # type: ignore[arg-type]
+        loop="uvloop",
         log_config=None,
         log_level="warning",
         access_log=False,

@@ -55,7 +55,7 @@ class Recording(Section):
     )
     segment_seconds: Seconds = Field(3_600.0, description="So is an older one, once something more is written.")
     remembered: Rows = Field(
-        500_000, description="Newest predictions whose outcomes are placed at once, also after a restart."
+        320_000, description="Newest predictions whose outcomes are placed at once, also after a restart."
     )
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import itertools
 import json
 import logging
 import re
+import secrets
+import sys
 import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -33,14 +37,17 @@ from serving.versions import Models, Served
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+Reply = Callable[[int, Headers, bytes], Any]
 
 MOST_BYTES = 16 * 1024 * 1024
 BODY_SECONDS = 30.0
 FOLLOW_SECONDS = 0.1
 OVERRIDE = b"x-prodecks-version"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_FAILED = "the gateway failed; its log says why"
 _JSON = (b"content-type", b"application/json")
-_RETRY = ((b"retry-after", b"5"),)
+_RETRY = [(b"retry-after", b"5")]
 
 log = logging.getLogger("prodecks.gateway")
 security = logging.getLogger("prodecks.security")
@@ -101,7 +108,9 @@ class Gateway:
         self.batcher = Batcher(predictions, self.measures, options.answer_unrecorded)
         self._predictions = predictions
         self._pages = pages(self)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._following: asyncio.Task[None]
+        # Unique because the first part is drawn anew for each process, and cheap because only it is drawn.
+        self._ids = map(f"{secrets.token_hex(12)}-{{:x}}".format, itertools.count())
         self._shown: dict[tuple[str, str, str], None] = {}
         self._told: dict[str, str | None] = {}
 
@@ -112,21 +121,20 @@ class Gateway:
             return
         if scope["type"] != "http":
             return  # no websockets: the server closes them
-        received = time.monotonic()
-        self.measures.in_flight.inc()
+        self.measures.in_flight += 1
         try:
-            await self._answer(scope, receive, send, received)
+            await self._answer(scope, receive, send)
         finally:
-            self.measures.in_flight.dec()
+            self.measures.in_flight -= 1
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, received: float) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         method, path = scope["method"], scope["path"]
         try:
             asked = dialects.target(path) if method == "POST" else None
             if asked is not None:
                 principal = self.access.admit(Role.PREDICT, credential_of(headers))
-                await self._predict(asked, headers, principal, receive, send, received)
+                await self._predict(asked, headers, principal, receive, send)
                 return
             route = _route(method, path)
             principal = self.access.admit(
@@ -158,6 +166,46 @@ class Gateway:
         else:
             await self._refuse(send, 404, ["no such route; accepted: what /openapi.json lists"])
 
+    def predict(self, scope: Scope, asked: dialects.Target, body: bytes, received: float, reply: Reply) -> bool:
+        """Answer a prediction whose body has come, without ASGI.
+
+        Parameters
+        ----------
+        scope
+            As of ASGI.
+        asked
+            What its path names.
+        received
+            Monotonic seconds.
+        reply
+            Called with status, headers and body, now or later.
+
+        Returns
+        -------
+        bool
+            False when the client is not let in: `__call__` tells it so, and puts it on record.
+        """
+        headers = dict(scope["headers"])
+        try:
+            principal = self.access.admit(Role.PREDICT, credential_of(headers))
+        except Denied:
+            return False
+        self.measures.in_flight += 1
+
+        def answered(status: int, more: Headers, content: bytes) -> None:
+            self.measures.in_flight -= 1
+            reply(status, more, content)
+
+        try:
+            self._acceptable(headers)
+            self._ask(asked, headers, principal, body, received, answered)
+        except InvalidRequest as invalid:
+            answered(*self._refusal(invalid.status, invalid.problems))
+        except Exception:  # told to the client, like any failure
+            log.exception("a prediction was not queued")
+            answered(*self._refusal(500, [_FAILED]))
+        return True
+
     async def _predict(
         self,
         asked: dialects.Target,
@@ -165,16 +213,34 @@ class Gateway:
         principal: Principal,
         receive: Receive,
         send: Send,
-        received: float,
     ) -> None:
+        self._fixed(asked, self._served(asked))
+        body = await self._body(headers, receive)
+        received = time.monotonic()  # a client that is slow to send makes no version slow
+        done: asyncio.Future[tuple[int, Headers, bytes]] = asyncio.get_running_loop().create_future()
+        self._ask(asked, headers, principal, body, received, lambda *told: done.done() or done.set_result(told))
+        await self._send(send, *await done)
+
+    def _served(self, asked: dialects.Target) -> Served:
         served = self.models.served.get(asked.model)
         if served is None or (served.routing.live is None and served.routing.candidate is None):
             raise InvalidRequest(
                 [f"the model is not served; accepted: {', '.join(self.models.served) or 'none yet'}"], 404
             )
+        return served
+
+    def _ask(
+        self,
+        asked: dialects.Target,
+        headers: dict[bytes, bytes],
+        principal: Principal,
+        body: bytes,
+        received: float,
+        reply: Reply,
+    ) -> None:
+        """Read a prediction's rows and queue them for whoever answers each; InvalidRequest when nobody is to."""
+        served = self._served(asked)
         fixed = self._fixed(asked, served)
-        body = await self._body(headers, receive)
-        received = time.monotonic()  # a client that is slow to send makes no version slow
         first = served.versions[fixed or served.routing.live or next(iter(served.versions))]
         read = dialects.read(asked.dialect, body, first.rows, asked.model)
         rows = checked(read.rows)
@@ -183,70 +249,32 @@ class Gateway:
             named = read.request_id.encode("utf-8", "replace")
         if named is not None and not _REQUEST_ID.fullmatch(named):
             raise InvalidRequest(["request id; accepted: 1 to 128 letters, digits and . _ : -"])
-        request_id = uuid.uuid4().hex if named is None else named.decode()
+        request_id = next(self._ids) if named is None else named.decode()
         override = headers[OVERRIDE].decode("latin-1") if OVERRIDE in headers else None
         ids = [request_id] if len(rows) == 1 else [f"{request_id}/{place}" for place in range(len(rows))]
         entities = [first.rows.entity(row) or name for row, name in zip(rows, ids, strict=True)]
         groups: dict[tuple[str, Part], list[int]] = {}
         try:
             for place, entity in enumerate(entities):
-                turn = assign(served.routing, entity, fixed or override)
-                groups.setdefault(turn, []).append(place)
+                groups.setdefault(assign(served.routing, entity, fixed or override), []).append(place)
         except ConfigError:
             told = f"X-Prodecks-Version names no version in memory; accepted: {', '.join(served.versions)}"
             raise InvalidRequest([told]) from None
-        loop = asyncio.get_running_loop()
+        waiting = _Waiting(self, asked.model, request_id, entities, read.answer, reply, len(groups))
         jobs = []
         for (version, role), places in groups.items():
             loaded = served.versions[version]
+            mine = rows
             if loaded.rows.names != first.rows.names:
                 # Another signature reads the same body by its own features.
-                again = dialects.read(asked.dialect, body, loaded.rows, asked.model).rows
-                mine = [again[place] for place in places]
-            else:
-                mine = [rows[place] for place in places]
-            jobs.append(
-                Job(
-                    loaded,
-                    role,
-                    mine,
-                    [entities[place] for place in places],
-                    [ids[place] for place in places],
-                    principal.client,
-                    received,
-                    loop.create_future(),
-                )
-            )
-        self._shadow(served, asked, body, rows, entities, ids, principal, received)
-        try:
-            answers = [await self.batcher.answer(jobs[0])] if len(jobs) == 1 else await self._all(jobs)
-        except Unrecorded:
-            await self._refuse(send, 503, ["the prediction cannot be put on record; try again later"], _RETRY)
-            return
-        except VersionFailed as failed:
-            await self._refuse(send, 500, [str(failed)])
-            return
-        scored: list[dialects.Scored] = [None] * len(rows)  # type: ignore[list-item]
-        for places, made in zip(groups.values(), answers, strict=True):
-            for place, one in zip(places, made, strict=True):
-                scored[place] = one
-        now = time.time()
-        for entity, one in zip(entities, scored, strict=True):
-            self.outcomes.predicted(asked.model, one.request_id, entity, now)
-        versions = ",".join(dict.fromkeys(one.version for one in scored))
-        await self._send(
-            send,
-            200,
-            read.answer(scored),
-            [_JSON, (b"x-request-id", request_id.encode()), (b"x-prodecks-version", versions.encode())],
-        )
-
-    async def _all(self, jobs: list[Job]) -> list[list[dialects.Scored]]:
-        done = await asyncio.gather(*(self.batcher.answer(job) for job in jobs), return_exceptions=True)
-        for one in done:
-            if isinstance(one, BaseException):
-                raise one
-        return [one for one in done if not isinstance(one, BaseException)]
+                mine = dialects.read(asked.dialect, body, loaded.rows, asked.model).rows
+            its = (mine, entities, ids)
+            if len(groups) > 1:
+                its = tuple([of[place] for place in places] for of in its)
+            jobs.append(Job(loaded, role, *its, principal.client, received, partial(waiting.part, places)))
+        if served.routing.shadow is not None:
+            self._shadow(served, asked, body, rows, entities, ids, principal, received)
+        self.batcher.answer(*jobs)
 
     def _fixed(self, asked: dialects.Target, served: Served) -> str | None:
         if asked.version is not None:
@@ -275,8 +303,7 @@ class Gateway:
         received: float,
     ) -> None:
         """Let the shadow score the same rows, later and without anybody waiting."""
-        if served.routing.shadow is None:
-            return
+        assert served.routing.shadow is not None
         loaded = served.versions[served.routing.shadow]
         if [type(row) for row in rows[:1]] != [loaded.rows.row_type]:
             try:
@@ -325,9 +352,10 @@ class Gateway:
                 return
         for one in kept:
             self.outcomes.labelled(one.model, one.request_id, one.label)
-        await self._send(send, 200, dialects.encoded({"outcomes": statuses}), [_JSON])
+        await self._send(send, 200, [_JSON], dialects.encoded({"outcomes": statuses}))
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    def _acceptable(self, headers: dict[bytes, bytes]) -> None:
+        """Refuse a body by what its headers say of it; InvalidRequest."""
         kind = headers.get(b"content-type", b"application/json").split(b";")[0].strip().lower()
         if kind != b"application/json":
             raise InvalidRequest(["content type; accepted: application/json"], 415)
@@ -335,6 +363,10 @@ class Gateway:
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > most:
             raise InvalidRequest([f"a body of {int(declared):,} bytes; accepted: at most {most:,}"], 413)
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        self._acceptable(headers)
+        most = self.options.most_bytes
         parts: list[bytes] = []
         size = 0
         try:
@@ -354,21 +386,21 @@ class Gateway:
             raise InvalidRequest([f"the body did not come within {self.options.body_seconds:g} s"], 408) from None
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def _send(self, send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    async def _send(self, send: Send, status: int, headers: Headers, body: bytes) -> None:
         headers = [*headers, (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _refuse(
-        self, send: Send, status: int, problems: list[str], headers: Sequence[tuple[bytes, bytes]] = ()
-    ) -> None:
+    async def _refuse(self, send: Send, status: int, problems: list[str], more: Headers | None = None) -> None:
+        await self._send(send, *self._refusal(status, problems, more))
+
+    def _refusal(self, status: int, problems: list[str], more: Headers | None = None) -> tuple[int, Headers, bytes]:
         self.measures.refused.labels(str(status)).inc()
-        headers = [_JSON, *headers]
+        headers = [_JSON, *(more or ())]
         if status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
         # "error" is what TensorFlow Serving's clients and Open Inference's look for.
-        body = json.dumps({"error": "; ".join(problems), "problems": problems}).encode()
-        await self._send(send, status, body, headers)
+        return status, headers, json.dumps({"error": "; ".join(problems), "problems": problems}).encode()
 
     def _on_record(self, scope: Scope, denied: Denied) -> None:
         address = (scope.get("client") or ("unknown",))[0]
@@ -396,6 +428,7 @@ class Gateway:
                 except Exception as error:  # noqa: BLE001 - told to the server, which stops
                     await send({"type": "lifespan.startup.failed", "message": str(error)})
                     return
+                _have_the_process()
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
                 await self.stop()
@@ -410,17 +443,15 @@ class Gateway:
         for model in self.models.changed():
             await loop.run_in_executor(None, self.models.refresh, model)
             self._show(model)
-        self._tasks = [loop.create_task(self.batcher.run()), loop.create_task(self._follow())]
+        self.batcher.start()
+        self._following = loop.create_task(self._follow())
 
     async def stop(self) -> None:
         """Answer what waits, then close the log."""
-        answering, following = self._tasks
-        following.cancel()
-        await self.batcher.close()
-        await answering
+        self._following.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await following
-        self.batcher.shut()
+            await self._following
+        await self.batcher.close()
 
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
@@ -487,6 +518,54 @@ class Gateway:
         }
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """A prediction whose parts are being answered, each by one version."""
+
+    gateway: Gateway
+    model: str
+    request_id: str
+    entities: list[str]
+    draw: Callable[[list[dialects.Scored]], bytes]
+    reply: Reply
+    parts: int
+    scored: list[dialects.Scored | None] = field(init=False)
+    failure: Exception | None = None
+
+    def __post_init__(self) -> None:
+        self.scored = [None] * len(self.entities)
+
+    def part(self, places: list[int], told: list[dialects.Scored] | VersionFailed | Unrecorded) -> None:
+        """Take the answers to some of its rows; with the last ones, reply."""
+        if isinstance(told, list):
+            for place, one in zip(places, told, strict=True):
+                self.scored[place] = one
+        else:
+            self.failure = told
+        self.parts -= 1
+        if not self.parts:
+            try:
+                answer = self._answer()
+            except Exception:  # told to the client, like any failure
+                log.exception("a prediction was not answered")
+                answer = self.gateway._refusal(500, [_FAILED])
+            self.reply(*answer)
+
+    def _answer(self) -> tuple[int, Headers, bytes]:
+        refusal = self.gateway._refusal
+        if isinstance(self.failure, Unrecorded):
+            return refusal(503, ["the prediction cannot be put on record; try again later"], _RETRY)
+        if self.failure is not None:
+            return refusal(500, [str(self.failure)])
+        scored: list[dialects.Scored] = self.scored  # type: ignore[assignment]
+        now = time.time()
+        for entity, one in zip(self.entities, scored, strict=True):
+            self.gateway.outcomes.predicted(self.model, one.request_id, entity, now)
+        versions = ",".join(dict.fromkeys(one.version for one in scored)).encode()
+        named = [_JSON, (b"x-request-id", self.request_id.encode()), (b"x-prodecks-version", versions)]
+        return 200, named, self.draw(scored)
+
+
 class ClientGone(Exception):
     """The client closed its connection before its request was whole."""
 
@@ -505,6 +584,16 @@ def _route(method: str, path: str) -> tuple[str, str] | None:
 
 
 _ROUTES: dict[tuple[str, re.Pattern[str]], str] = {(method, _pattern(route)): route for method, route in MATRIX}
+
+
+def _have_the_process() -> None:
+    """Set the interpreter up for answering soon; called in a process that does nothing else."""
+    # What was loaded stays: it is not looked through for garbage between requests, and young objects seldom.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
+    # The thread that has written a group waits at most this long for the loop to let it say so.
+    sys.setswitchinterval(0.0005)
 
 
 @contextlib.asynccontextmanager

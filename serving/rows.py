@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import astuple
 
 from lifecycle.manifest import Manifest
 
@@ -99,13 +100,12 @@ class RowReader:
 
     def values(self, row: Any) -> Row:
         """A row as it was sent, for the record."""
-        return {name: getattr(row, slot) for name, slot in zip(self._names, self._slots, strict=True)}
+        return dict(zip(self._names, astuple(row), strict=False))  # an entity that is no feature comes last
 
     def columns(self, rows: Sequence[Any]) -> Columns:
         """Vectors of shape (rows,): float64 with NaN for missing, objects with "" for missing."""
         made: Columns = {}
-        for name, slot in zip(self._names, self._slots, strict=True):
-            values = [getattr(row, slot) for row in rows]
+        for name, values in zip(self._names, zip(*map(astuple, rows), strict=True), strict=False):
             if name in self._numeric:
                 made[name] = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
             else:

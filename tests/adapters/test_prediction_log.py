@@ -81,6 +81,15 @@ def test_any_groups_over_any_segments_are_found_in_order(
     assert [entry.sequence for entry in read(folder, after=2)] == list(range(3, sum(groups) + 1))
 
 
+def test_the_newest_records_are_read_without_the_segments_before_them(tmp_path: Path):
+    fill(tmp_path, [2, 2, 2, 2], segment_bytes=200)
+    first, *others = segments(tmp_path)
+    assert len(others) > 1
+    first.write_bytes(b"not looked at")
+    kept = list(read(tmp_path, after=5))
+    assert [(entry.sequence, entry.confirmed) for entry in kept] == [(6, True), (7, False), (8, False)]
+
+
 def test_a_tail_cut_anywhere_costs_its_own_group_and_no_other(tmp_path: Path):
     fill(tmp_path / "whole", [2, 1, 3])
     content = segments(tmp_path / "whole")[0].read_bytes()

@@ -147,7 +147,10 @@ class Here:
 
     def put(self, state: RolloutState) -> Change:
         deployment = cli.rollouts.Deployment(self.workspace, "churn")
-        return deployment.put(self.rollouts.current("churn"), state, "Mina", requested_by="Ali")
+        before, plan = self.rollouts.current("churn"), deployment.spec.rollout
+        change = self.rollouts.change(before, state, plan, actor="Mina", now=datetime.now(UTC), requested_by="Ali")
+        deployment.carry_out(change)
+        return change
 
     def traffic(
         self,

@@ -65,10 +65,10 @@ def load(folder: Path) -> Answer:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setenv("PRODECKS_VAR", str(tmp_path / "var"))
     (tmp_path / "base").mkdir()
-    registry = Versions()
+    registry, store = Versions(), ModelStore(tmp_path / "var" / "serving")
     with tensorflow_serving(load) as server:
-        servers = ModelServers(registry, server.address, tmp_path / "base")  # type: ignore[arg-type]
-        yield World(ModelStore(tmp_path / "var" / "serving"), server, tmp_path / "base", registry, servers)
+        servers = ModelServers(registry, store, server.address, tmp_path / "base")  # type: ignore[arg-type]
+        yield World(store, server, tmp_path / "base", registry, servers)
 
 
 def test_versions_are_put_there_loaded_and_labelled_and_then_left_alone(world: World):
@@ -133,7 +133,7 @@ def test_a_server_that_is_away_is_told_once_and_found_again(world: World):
 
 
 def test_a_name_that_stands_for_no_server_is_told_once(world: World):
-    servers = ModelServers(world.registry, "name.invalid:8500", world.base)  # type: ignore[arg-type]
+    servers = ModelServers(world.registry, world.store, "name.invalid:8500", world.base)  # type: ignore[arg-type]
     (problem,) = servers.follow()
     assert "TensorFlow Serving at name.invalid:8500" in problem
     assert servers.follow() == []

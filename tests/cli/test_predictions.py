@@ -15,6 +15,7 @@ from adapters.ops_store import OpsStore
 from adapters.prediction_archive import PredictionArchive
 from adapters.prediction_log import segments
 from cli.predictions import Compaction
+from cli.workspace import Workspace
 from lifecycle.records import AuditRecord
 from tests.adapters.test_prediction_archive import outcome, prediction, write
 from tests.cli.conftest import MODEL, Place
@@ -113,7 +114,7 @@ def test_compaction_beside_operate_is_done_when_it_is_due_and_told_when_it_fails
     for name, value in place.environment.items():
         monkeypatch.setenv(name, value)
     told: list[str] = []
-    beside = Compaction("local", told.append)
+    beside = Compaction(Workspace.open("local"), told.append)
     beside.tick()
     beside.stop()
     archive = PredictionArchive(place.var / "serving")

@@ -259,6 +259,35 @@ async def test_a_version_that_fails_is_on_record_and_tells_the_client_nothing_of
     assert kept.error
 
 
+async def test_a_version_that_answers_fewer_rows_than_asked_fails_and_the_next_request_is_answered(
+    opened: Opened, place: Place
+):
+    class Short:
+        def score(self, columns: Any) -> Any:
+            import numpy as np
+
+            return np.full(len(columns["x"]) - 1, 0.5)
+
+    place.route(live="1", previous="2")
+    async with opened() as (gateway, client):
+        object.__setattr__(gateway.models.served["churn"].versions["1"], "backend", Short())
+        assert (await client.post(OWN, json={"rows": [ROW, ROW]})).status_code == 500
+        assert (await client.post(OWN, json={"rows": [ROW]}, headers={"x-prodecks-version": "2"})).status_code == 200
+    assert [one.error for one in predictions(place)] == ["ValueError: (1,) scores for 2 rows"] * 2 + [""]
+
+
+async def test_many_rows_are_scored_beside_the_loop_and_small_requests_are_answered_with_them(
+    opened: Opened, place: Place
+):
+    async with opened() as (_, client):
+        large, *small = await asyncio.gather(
+            client.post(OWN, json={"rows": [ROW] * 9_000}), *(client.post(OWN, json={"rows": [ROW]}) for _ in range(20))
+        )
+    assert {one.status_code for one in (large, *small)} == {200}
+    assert len(large.json()["predictions"]) == 9_000
+    assert len(predictions(place)) == 9_020
+
+
 @pytest.mark.parametrize(("answer_unrecorded", "status"), [(False, 503), (True, 200)])
 async def test_what_cannot_be_put_on_record_is_refused_unless_the_policy_says_otherwise(
     opened: Opened, place: Place, monkeypatch: pytest.MonkeyPatch, answer_unrecorded: bool, status: int
