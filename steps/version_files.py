@@ -9,6 +9,7 @@ from pathlib import Path
 from adapters.model_store import SAVED_MODEL, TWIN, digests
 from adapters.onnx_model import refuse_hostile
 from adapters.registry import Registry
+from adapters.saved_model_check import refuse_hostile_saved_model
 from lifecycle.manifest import Manifest, describe
 from lifecycle.spec import ModelSpec
 
@@ -26,7 +27,7 @@ def gather_version(
     Raises
     ------
     ConfigError
-        A version is not what was registered, or its twin holds what is not allowed.
+        A version is not what was registered, or it holds what is not allowed.
     UnavailableError
         The registry does not answer.
     """
@@ -39,6 +40,7 @@ def gather_version(
         sources = {TWIN: content}
         return describe(spec, version, tags, "onnx", digests(sources)), sources
     saved = registry.download(spec.name, version, folder)
+    refuse_hostile_saved_model(saved)
     sources = {
         f"{SAVED_MODEL}/{path.relative_to(saved).as_posix()}": path
         for path in sorted(saved.rglob("*"))

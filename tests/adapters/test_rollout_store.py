@@ -134,6 +134,7 @@ def race_to_deploy(ops: OpsStore, rounds: int, monkeypatch: pytest.MonkeyPatch) 
     for name in ("SOURCE", "OPS", "TUNING", "REGISTRY"):
         monkeypatch.setenv(f"PRODECKS_{name}_URL", ops._engine.url.render_as_string(hide_password=False))
     monkeypatch.setattr(step, "log_metadata", lambda **_: None)  # it belongs to a run of ZenML's
+    monkeypatch.setattr(step, "substance_of", lambda _registry, _spec, version: version)
     spec = load_model("flight_delay", load_environment("development"), CONFIGS / "models").model_copy(
         update={"name": "m"}
     )
@@ -151,7 +152,9 @@ def race_to_deploy(ops: OpsStore, rounds: int, monkeypatch: pytest.MonkeyPatch) 
                 )  # fmt: skip
                 facts = {"requested_by": version, "reason": "r"}
                 try:
-                    told = step.start_rollout.entrypoint(spec, version, POLICY, "canary", run.run_id, facts)
+                    told = step.start_rollout.entrypoint(
+                        spec, version, POLICY, "canary", "development", {}, run.run_id, facts
+                    )
                 finally:
                     ops.finish_run(run.run_id, "succeeded", "done", NOW)
                 answers.append(told["generation"])

@@ -60,6 +60,10 @@ class StandInRegistry:
         path.write_bytes(VERSIONS[version])
         return path
 
+    def aliases(self, model: str) -> dict[str, str]:
+        self._answer()
+        return dict(self.held)
+
     def mirror_aliases(self, model: str, aliases: dict[str, str | None]) -> None:
         self._answer()
         for alias, version in aliases.items():

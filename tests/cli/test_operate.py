@@ -139,10 +139,10 @@ def test_a_rollback_waits_for_no_registry(here: Here):
     assert table is not None
     assert table.routing.weights == {"1": 1.0}
     assert len(lines(here, "aliases of churn: the model registry could not be reached")) == 1
-    assert StandInRegistry.held == {"champion": "2", "previous": "1"}
+    assert StandInRegistry.held == {"development-champion": "2", "development-previous": "1"}
     StandInRegistry.gone = False
     here.restarted().tick()
-    assert StandInRegistry.held == {"champion": "1"}
+    assert StandInRegistry.held == {"development-champion": "1"}
 
 
 def test_a_registry_that_does_not_answer_is_not_asked_at_each_look(here: Here, monkeypatch: pytest.MonkeyPatch):
@@ -166,7 +166,7 @@ def test_a_person_who_promotes_while_the_registry_is_gone_is_told_what_stands(he
         act("promote", "churn", "Mina", "sure", "local", None)
     StandInRegistry.gone = False
     here.restarted().tick()
-    assert StandInRegistry.held == {"champion": "2", "previous": "1"}
+    assert StandInRegistry.held == {"development-champion": "2", "development-previous": "1"}
 
 
 # The live version, whatever else goes on

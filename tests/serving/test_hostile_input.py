@@ -563,9 +563,7 @@ def test_a_client_that_does_not_read_its_answers_is_left(place: Place):
             assert client.post(OWN, json={"rows": [ROW]}).status_code == 200
 
 
-async def test_a_body_that_comes_in_drops_is_refused_in_the_end_and_makes_no_version_look_slow(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch
-):
+async def test_a_body_that_comes_in_drops_is_refused_in_the_end_and_makes_no_version_look_slow(opened: Opened):
     whole = json.dumps({"rows": [ROW]}).encode()
 
     async def drops(pause: float):
@@ -581,6 +579,6 @@ async def test_a_body_that_comes_in_drops_is_refused_in_the_end_and_makes_no_ver
             if line.startswith("prodecks_request_seconds_sum")
         }
         assert 0 < sum(told.values()) < 0.01 * len(whole)
-        monkeypatch.setattr(gateway_module, "BODY_SECONDS", 0.2)
+    async with opened(body_seconds=0.2) as (_, client):
         late = await client.post(OWN, content=drops(0.05), headers=JSON)
         assert late.status_code == 408

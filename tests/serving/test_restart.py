@@ -9,6 +9,7 @@ import pytest
 
 from adapters.prediction_archive import PredictionArchive
 from adapters.prediction_log import Outcome, segments
+from serving.outcomes import GENERATIONS
 from tests.serving.conftest import Opened, Place
 
 pytestmark = [pytest.mark.anyio, pytest.mark.requirement("R2.3", "R5.2")]
@@ -54,12 +55,12 @@ async def test_outcomes_of_what_went_to_the_archive_are_placed_as_before(opened:
 
 
 async def test_only_the_newest_are_remembered(opened: Opened, place: Place):
-    async with opened(remembered=2) as (_, client):
-        for name in ("a", "b", "c"):
-            await ask(client, name)
-    async with opened(remembered=2) as (_, client):
-        assert (await label(client, request_id="a"))["status"] == "unknown"
-        assert (await label(client, request_id="b"))["status"] == "recorded"
+    async with opened(remembered=GENERATIONS) as (_, client):
+        for number in range(GENERATIONS + 2):
+            await ask(client, f"r{number}")
+    async with opened(remembered=GENERATIONS) as (_, client):
+        assert (await label(client, request_id="r0"))["status"] == "unknown"
+        assert (await label(client, request_id="r2"))["status"] == "recorded"
 
 
 async def test_an_outcome_of_an_unknown_entity_keeps_the_moment_it_is_about(opened: Opened, place: Place):

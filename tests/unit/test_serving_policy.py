@@ -50,7 +50,7 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path):
     with pytest.raises(InvalidFileError) as error:
         load_file(path, ServingPolicy, {})
     told = str(error.value)
-    assert "serving.yaml:3: limits.burst: is 0" in told
+    assert "serving.yaml:2: limits.burst: is 0" in told
     assert "did you mean 'burst'" in told
     assert "'every_group', 'interval' or 'never'" in told
 
