@@ -17,7 +17,6 @@ import asyncio
 import json
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import httpx
@@ -28,10 +27,11 @@ from onnx import helper, numpy_helper
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from adapters.model_store import TWIN, ModelStore, Table, digests
+from benchmarks.open_loop import OpenLoop
 from lifecycle.manifest import describe
 from lifecycle.traffic import Routing
 from tests.cli.conftest import Place
-from tests.cli.hand_made import MODEL, PREDICT, World, row, twin
+from tests.cli.hand_made import MODEL, World, row, twin
 from tests.cli.test_serve import serving
 
 RATE = 200
@@ -63,34 +63,13 @@ def heavy(megabytes: float, shift: float) -> bytes:
     return model.SerializeToString()
 
 
-class Latencies:
-    """Requests of the first model at a rate, and how long each took from when it was due."""
-
-    def __init__(self, address: str) -> None:
-        self._client = httpx.AsyncClient(base_url=address, timeout=30)
-        self._under_way: set[asyncio.Task[None]] = set()
-
-    async def _ask(self, number: int, due: float, taken: list[float]) -> None:
-        answer = await self._client.post(PREDICT, json={"rows": [row(number)]})
-        assert answer.status_code == 200
-        taken.append(time.monotonic() - due)
-
-    async def during(self, seconds: float) -> list[float]:
-        """Latencies of a stretch, in s."""
-        taken: list[float] = []
-        began = time.monotonic()
-        for number in range(int(seconds * RATE)):
-            due = began + number / RATE
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
-            task = asyncio.create_task(self._ask(number, due, taken))
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
-        await asyncio.gather(*self._under_way)
-        return taken
-
-    async def close(self) -> None:
-        """Let go of the connections."""
-        await self._client.aclose()
+async def p99(address: str, seconds: float) -> float:
+    """Of a stretch, in s."""
+    load = OpenLoop(address, RATE, row)
+    await load.run(seconds)
+    load.close()
+    assert {status for status, _ in load.answered} == {200}
+    return float(np.quantile([taken for _, taken in load.answered], 0.99))
 
 
 def place(store: ModelStore, world: World, model: str, version: str, content: bytes) -> str:
@@ -104,8 +83,7 @@ async def measure(
     address: str, store: ModelStore, loaded: dict[str, str], seconds: float, turns: int
 ) -> tuple[list[float], list[float], list[float]]:
     """P99 of quiet and of loading stretches in s, and the time of each load."""
-    load = Latencies(address)
-    await load.during(2.0)
+    await p99(address, 2.0)
     quiet, loading, times = [], [], []
     generation = 0
 
@@ -122,13 +100,12 @@ async def measure(
                 times.extend(one["load_seconds"] for one in state["versions"].values())
 
     for _ in range(turns):
-        quiet.append(float(np.quantile(await load.during(seconds), 0.99)))
+        quiet.append(await p99(address, seconds))
         stop = asyncio.Event()
         other = asyncio.create_task(keep_loading(stop))
-        loading.append(float(np.quantile(await load.during(seconds), 0.99)))
+        loading.append(await p99(address, seconds))
         stop.set()
         await other
-    await load.close()
     return quiet, loading, times
 
 
