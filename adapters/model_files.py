@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from lifecycle.errors import ConfigError
+from lifecycle.redaction import redacted
 from lifecycle.spec import Environment, ModelSpec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -17,7 +18,7 @@ MODELS = ROOT / "configs" / "models"
 ENVIRONMENTS = ROOT / "configs" / "environments"
 MAX_BYTES = 1_000_000
 # What a version was judged by may not depend on where it runs: a laxer staging would promote what production rejects.
-NOT_OVERRIDABLE = frozenset({"name", "evaluation", "features", "label", "sensitive", "after_event"})
+NOT_OVERRIDABLE = frozenset({"name", "evaluation", "features", "label", "sensitive", "sensitivity", "after_event"})
 
 File = TypeVar("File", bound=BaseModel)
 
@@ -35,13 +36,17 @@ class FileProblem:
     key
         Dotted path of the key; empty for the file itself.
     message
-        The rule, the value, and what is accepted.
+        The rule, the value, and what is accepted; a secret that stands there by mistake is masked.
     """
 
     path: str
     line: int
     key: str
     message: str
+
+    def __post_init__(self) -> None:
+        """Mask secrets."""
+        object.__setattr__(self, "message", redacted(self.message))
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}: {self.key + ': ' if self.key else ''}{self.message}"
@@ -96,9 +101,14 @@ def load_model(name: str, environment: Environment | None = None, folder: Path =
     return spec
 
 
+def environment_names(folder: Path = ENVIRONMENTS) -> list[str]:
+    """Names of all environments, one for each file."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
 def load_environment(name: str, folder: Path = ENVIRONMENTS) -> Environment:
     """Read one environment; ConfigError names the nearest one, or what may not differ between environments."""
-    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    names = environment_names(folder)
     if name not in names:
         raise ConfigError(f"unknown environment {name!r}; {nearest(name, names)}")
     path = folder / f"{name}.yaml"

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lifecycle.errors import ConfigError, UnavailableError
-from lifecycle.manifest import Manifest, check_names
+from lifecycle.manifest import MODEL_NAME, Manifest, check_names
 from lifecycle.traffic import Routing
 
 MANIFEST = "manifest.json"
@@ -51,7 +51,7 @@ class Table:
         try:
             values = json.loads(text)
             return cls(Routing.from_dict(values["routing"]), {str(k): str(v) for k, v in values["digests"].items()})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ConfigError(f"not a routing table: {type(error).__name__}: {str(error)[:200]}") from None
 
 
@@ -120,13 +120,16 @@ class ModelStore:
         """
         path = self._version(model, version) / MANIFEST
         try:
-            found = Manifest.from_json(path.read_bytes())
+            content = path.read_bytes()
+            found = Manifest.from_json(content)
         except FileNotFoundError:
             raise ConfigError(f"{model} has no version {version} to serve; accepted: one that was deployed") from None
         except OSError as error:
             raise UnavailableError(f"{path}: {error.strerror}") from None
         if (found.model, found.version) != (model, version):
             raise ConfigError(f"{path} is of {found.model} version {found.version}; accepted: its own")
+        if content != found.to_json():
+            raise ConfigError(f"{path} is not as it was written; accepted: its bytes unchanged")
         return found
 
     def verify(self, manifest: Manifest) -> None:
@@ -156,7 +159,7 @@ class ModelStore:
 
     def models(self) -> list[str]:
         """Models that have a routing table."""
-        return sorted(path.stem for path in (self.folder / "routing").glob("*.json"))
+        return sorted(path.stem for path in (self.folder / "routing").glob("*.json") if MODEL_NAME.fullmatch(path.stem))
 
     def stamp(self, model: str) -> tuple[int, int] | None:
         """What changes when the routing table is written anew; None without one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lifecycle.errors import ConfigError
+from lifecycle.file_kinds import kind_of_file
 
 _STANDARD = """
     Abs Add And Cast Ceil Clip Concat Constant ConstantOfShape Div Equal Erf Exp Expand Flatten Floor Gather GatherElements
@@ -21,6 +23,8 @@ ALLOWED = frozenset(
     {("", name) for name in _STANDARD.split()} | {("ai.onnx.ml", "CategoryMapper"), ("ai.onnx.ml", "LabelEncoder")}
 )
 """Operations a twin may hold: arithmetic and look-ups. No control flow, no files, nothing of a custom domain."""
+MOST_ELEMENTS = 2**27
+"""Largest tensor a twin may hold or make, in elements: 1 GiB of float64."""
 
 Vector = npt.NDArray[Any]
 
@@ -36,11 +40,17 @@ def refuse_hostile(content: bytes) -> None:
     import onnx
     from google.protobuf.message import DecodeError
 
+    kind = kind_of_file(content)
+    if kind is not None:
+        raise ConfigError(f"not an ONNX model but {kind}; accepted: ONNX")
     try:
         model = onnx.load_model_from_string(content)
+        # Before the checker, which looks for the files.
+        _refuse_files_beside(model)
         onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
-        raise ConfigError(f"not an ONNX model: {str(error).splitlines()[0][:200]}") from None
+        shaped = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except (DecodeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+        raise ConfigError(f"not an ONNX model: {(str(error).splitlines() or ['cut short'])[0][:200]}") from None
     if model.functions:
         raise ConfigError(f"the model defines functions of its own ({model.functions[0].name}); accepted: none")
     used = {
@@ -55,10 +65,24 @@ def refuse_hostile(content: bytes) -> None:
     ]
     if inner:
         raise ConfigError(f"{inner[0]} holds a graph of its own; accepted: none")
-    tensors = [
-        *model.graph.initializer,
-        *(one.t for node in model.graph.node for one in node.attribute if one.HasField("t")),
-    ]
+    shapes = {one.name: [*one.dims] for one in model.graph.initializer}
+    for value in shaped.graph.value_info:
+        shapes[value.name] = [max(one.dim_value, 1) for one in value.type.tensor_type.shape.dim]
+    for name, shape in shapes.items():
+        if math.prod(shape) > MOST_ELEMENTS:
+            raise ConfigError(f"the model's {name[:80]} has the shape {shape}; accepted: {MOST_ELEMENTS:,} elements")
+
+
+def _refuse_files_beside(model: Any) -> None:
+    """ConfigError when any tensor, wherever it stands, is kept in a file."""
+    import onnx
+
+    sparse = [*model.graph.sparse_initializer]
+    tensors = [*model.graph.initializer]
+    for attribute in (one for node in model.graph.node for one in node.attribute):
+        tensors += [attribute.t, *attribute.tensors]
+        sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
+    tensors += [part for one in sparse for part in (one.values, one.indices)]
     if any(one.data_location == onnx.TensorProto.EXTERNAL or one.external_data for one in tensors):
         raise ConfigError("the model keeps data in files beside it; accepted: all of it inside")
 

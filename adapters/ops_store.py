@@ -22,11 +22,12 @@ import sqlalchemy as sa
 
 from adapters import processes
 from adapters.ops_tables import aliases, audit, findings, metadata, overrides, runs, triggers, versions
-from lifecycle.aliases import Alias
+from lifecycle.aliases import Alias, Assignment
 from lifecycle.errors import BusyError, ConfigError, UnavailableError
 from lifecycle.findings import Direction, Finding, Verdict
 from lifecycle.leases import Owner, lease_end, shown, takeover_reason
 from lifecycle.overrides import check_override
+from lifecycle.promotion import FIRST_TRIALS
 from lifecycle.records import (
     AuditRecord,
     FindingRecord,
@@ -325,8 +326,14 @@ class OpsStore:
         state: VersionState | str,
         reasons: Sequence[str],
         now: datetime,
+        config: Mapping[str, Any] | None = None,
     ) -> VersionRecord:
         """Keep a registered version and what was decided about it. Saying the same again changes nothing.
+
+        Parameters
+        ----------
+        config
+            The model file it was made from, as plain values.
 
         Raises
         ------
@@ -363,6 +370,7 @@ class OpsStore:
                     state=decided.value,
                     reasons=list(wanted.reasons),
                     at=now,
+                    config=None if config is None else dict(config),
                 )
             )
             write_audit(
@@ -416,6 +424,13 @@ class OpsStore:
         with self.reading() as connection:
             return [_version_record(row) for row in connection.execute(query)]
 
+    def config(self, model: str, version: str) -> dict[str, Any] | None:
+        """The model file a version was made from, as plain values; None when it is not on record."""
+        query = sa.select(versions.c.config).where(versions.c.model == model, versions.c.version == version)
+        with self.reading() as connection:
+            found: dict[str, Any] | None = connection.execute(query).scalar_one_or_none()
+            return found
+
     # Aliases
 
     def assign_aliases(
@@ -426,6 +441,7 @@ class OpsStore:
         actor: str,
         reason: str,
         now: datetime,
+        environment: str = FIRST_TRIALS,
     ) -> dict[Alias, str]:
         """Give versions their parts, and tell who has which afterwards.
 
@@ -440,6 +456,8 @@ class OpsStore:
             Who did it, and why.
         now
             The moment.
+        environment
+            Where.
 
         Raises
         ------
@@ -458,17 +476,38 @@ class OpsStore:
                     .with_for_update()
                 ).scalars()
             )
-            before = aliases_of(connection, model)
+            before = aliases_of(connection, model, environment)
             for alias, version in decide(before).items():
                 if version is not None and version not in known:
                     raise ConfigError(f"{model} has no version {version!r} on record; accepted: a registered one")
-                assign_alias(connection, model, alias, version, before.get(alias), actor, reason, now)
-            return aliases_of(connection, model)
+                assign_alias(connection, model, environment, alias, version, before.get(alias), actor, reason, now)
+            return aliases_of(connection, model, environment)
 
-    def aliases(self, model: str) -> dict[Alias, str]:
-        """Version of each part that is taken."""
+    def aliases(self, model: str, environment: str = FIRST_TRIALS) -> dict[Alias, str]:
+        """Version of each part that is taken in an environment."""
         with self.reading() as connection:
-            return aliases_of(connection, model)
+            return aliases_of(connection, model, environment)
+
+    def alias_assignments(self, model: str, environment: str = FIRST_TRIALS) -> dict[Alias, list[Assignment]]:
+        """Every assignment of each part, oldest first."""
+        query = (
+            sa.select(aliases)
+            .where(aliases.c.model == model, aliases.c.environment == environment)
+            .order_by(aliases.c.id)
+        )
+        found: dict[Alias, list[Assignment]] = {}
+        with self.reading() as connection:
+            for row in connection.execute(query):
+                one = Assignment(row.id, row.version, row.mirrored_at is not None)
+                found.setdefault(Alias(row.alias), []).append(one)
+        return found
+
+    def mark_mirrored(self, assignments: Sequence[Assignment], now: datetime) -> None:
+        """Keep that the model registry was seen to hold these."""
+        ids = [one.assignment_id for one in assignments]
+        with self.writing() as connection:
+            mine = sa.and_(aliases.c.id.in_(ids), aliases.c.mirrored_at.is_(None))
+            connection.execute(sa.update(aliases).where(mine).values(mirrored_at=now))
 
     # Overrides
 
@@ -794,6 +833,7 @@ def write_audit(
 def assign_alias(
     connection: sa.Connection,
     model: str,
+    environment: str,
     alias: Alias,
     version: str | None,
     before: str | None,
@@ -804,9 +844,9 @@ def assign_alias(
     """Give a version a part, on record, in the transaction of what it follows from; nothing when it has it already."""
     if version == before:
         return
-    row = {"model": model, "alias": alias.value, "version": version}
+    row = {"model": model, "environment": environment, "alias": alias.value, "version": version}
     connection.execute(sa.insert(aliases).values(**row, actor=actor, reason=reason, at=now))
-    detail = {"before": before, "version": version, "reason": reason}
+    detail = {"environment": environment, "before": before, "version": version, "reason": reason}
     write_audit(connection, now, actor, f"alias {alias.value}", f"{model} {version or 'nobody'}", model, detail)
 
 
@@ -924,9 +964,13 @@ def _without_time(record: VersionRecord) -> tuple[object, ...]:
     return (record.run_id, record.snapshot, record.config_hash, record.state, record.reasons)
 
 
-def aliases_of(connection: sa.Connection, model: str) -> dict[Alias, str]:
-    """Version of each part that is taken."""
-    newest = sa.select(sa.func.max(aliases.c.id)).where(aliases.c.model == model).group_by(aliases.c.alias)
+def aliases_of(connection: sa.Connection, model: str, environment: str) -> dict[Alias, str]:
+    """Version of each part that is taken in an environment."""
+    newest = (
+        sa.select(sa.func.max(aliases.c.id))
+        .where(aliases.c.model == model, aliases.c.environment == environment)
+        .group_by(aliases.c.alias)
+    )
     rows = connection.execute(sa.select(aliases.c.alias, aliases.c.version).where(aliases.c.id.in_(newest)))
     return {Alias(row.alias): row.version for row in rows if row.version is not None}
 

@@ -156,6 +156,7 @@ versions = sa.Table(
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("reasons", Details, nullable=False),
     sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("config", Details),  # the model file it was made from; null: registered before it was kept
     sa.UniqueConstraint("model", "version"),
     _one_of("state", VersionState),
 )
@@ -170,6 +171,8 @@ approvals = sa.Table(
     sa.Column("approved", sa.Boolean, nullable=False),
     sa.Column("reason", FreeText, nullable=False),
     sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("environment", sa.Text, nullable=False),
+    sa.Column("substance", sa.Text, nullable=False),  # of what was approved: Manifest.substance
     sa.ForeignKeyConstraint(["model", "version"], ["versions.model", "versions.version"]),
 )
 
@@ -178,7 +181,7 @@ rollout_changes = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("model", sa.Text, nullable=False),
-    sa.Column("generation", sa.Integer, nullable=False),  # of the model's routing table, from 1
+    sa.Column("generation", sa.Integer, nullable=False),  # of the model's routing table in the environment, from 1
     sa.Column("rollout_id", sa.Text, nullable=False),
     sa.Column("candidate", sa.Text, nullable=False),
     sa.Column("stage", sa.Text, nullable=False),
@@ -187,9 +190,12 @@ rollout_changes = sa.Table(
     sa.Column("requested_by", FreeText, nullable=False),
     sa.Column("actor", FreeText, nullable=False),
     sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("environment", sa.Text, nullable=False),
+    sa.Column("evidence", Details, nullable=False),  # what the rollout began on
+    sa.Column("findings", Details, nullable=False),  # what was measured at this change
     sa.ForeignKeyConstraint(["model", "candidate"], ["versions.model", "versions.version"]),
     # Of two who change a rollout from the same state, the second finds its generation taken.
-    sa.UniqueConstraint("model", "generation"),
+    sa.UniqueConstraint("environment", "model", "generation"),
     _one_of("stage", Stage),
 )
 
@@ -203,9 +209,11 @@ aliases = sa.Table(
     sa.Column("actor", FreeText, nullable=False),
     sa.Column("reason", FreeText, nullable=False),
     sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("environment", sa.Text, nullable=False),
+    sa.Column("mirrored_at", UtcDateTime),  # when the model registry was first seen to hold it
     sa.ForeignKeyConstraint(["model", "version"], ["versions.model", "versions.version"]),
     _one_of("alias", Alias),
-    sa.Index("ix_aliases_model_id", "model", "id"),
+    sa.Index("ix_aliases_environment_model_id", "environment", "model", "id"),
 )
 
 overrides = sa.Table(

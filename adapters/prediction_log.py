@@ -9,8 +9,8 @@ been acknowledged, and stay marked as unconfirmed.
 from __future__ import annotations
 
 import contextlib
-import enum
 import fcntl
+import itertools
 import math
 import os
 import struct
@@ -20,11 +20,12 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import msgspec
 
 from lifecycle.errors import BusyError, ConfigError, UnavailableError
+from lifecycle.serving_policy import Fsync
 
 MAGIC = b"PDLOG1\0\n"
 SEGMENT_BYTES = 64 * 1024 * 1024
@@ -33,17 +34,6 @@ MOST_GROUP_BYTES = 256 * 1024 * 1024
 _HEAD = struct.Struct("<IIQQII")  # bytes, crc32 of all that follows, first sequence, answered through, records, kind
 _LENGTH = struct.Struct("<I")
 _RECORDS, _UNCONFIRMED = 0, 1
-
-
-class Fsync(enum.StrEnum):
-    """When a record counts as kept."""
-
-    EVERY_GROUP = "every_group"
-    """Before its answer: survives a loss of power."""
-    INTERVAL = "interval"
-    """At most `INTERVAL_S` later: survives the process, and loses that much with the power."""
-    NEVER = "never"
-    """When the system pleases: survives the process."""
 
 
 class Prediction(msgspec.Struct, array_like=True, tag="p", frozen=True, gc=False):
@@ -98,6 +88,9 @@ class Outcome(msgspec.Struct, array_like=True, tag="o", frozen=True, gc=False):
         Unix seconds: when it became true, when it came.
     client
         Who said so.
+    until
+        Unix seconds: where it was named by its entity alone, the entity's newest prediction up to here is meant; None for
+        the newest up to `observed_at`.
     """
 
     request_id: str
@@ -107,6 +100,7 @@ class Outcome(msgspec.Struct, array_like=True, tag="o", frozen=True, gc=False):
     observed_at: float
     at: float
     client: str
+    until: float | None = None
 
 
 Record = Prediction | Outcome
@@ -139,6 +133,10 @@ class Entry:
     confirmed: bool
 
 
+class MovedToArchive(Exception):
+    """Records that were asked for have gone from the log to the archive meanwhile."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Group:
     offset: int
@@ -147,11 +145,15 @@ class _Group:
     through: int
     count: int
     kind: int
-    payload: bytes
+    raw: bytes
 
     @property
     def last(self) -> int:
         return self.first + self.count - 1
+
+    @property
+    def payload(self) -> bytes:
+        return self.raw[_HEAD.size :]
 
 
 class PredictionLog:
@@ -160,11 +162,15 @@ class PredictionLog:
     `append` may be called by one thread at a time.
     """
 
-    def __init__(self, folder: Path, fsync: Fsync, segment_bytes: int, lock: int) -> None:
+    def __init__(
+        self, folder: Path, fsync: Fsync, segment_bytes: int, segment_seconds: float, sync_seconds: float, lock: int
+    ) -> None:
         self.folder = folder
-        self._fsync, self._segment_bytes, self._lock = fsync, segment_bytes, lock
+        self._fsync, self._sync_seconds, self._lock = fsync, sync_seconds, lock
+        self._segment_bytes, self._segment_seconds = segment_bytes, segment_seconds
         self._file = -1
         self._size = 0
+        self._began = (0, 0.0)  # first sequence of the segment, and monotonic seconds
         self._next = 1
         self._guard = threading.Lock()
         self._dirty = False
@@ -174,8 +180,29 @@ class PredictionLog:
         """Bytes of an incomplete group that opening cut off; they lie in a file beside the segment."""
 
     @classmethod
-    def open(cls, folder: Path, fsync: Fsync = Fsync.EVERY_GROUP, segment_bytes: int = SEGMENT_BYTES) -> Self:
+    def open(
+        cls,
+        folder: Path,
+        fsync: Fsync = Fsync.EVERY_GROUP,
+        segment_bytes: int = SEGMENT_BYTES,
+        segment_seconds: float = math.inf,
+        sync_seconds: float = INTERVAL_S,
+        first: int = 1,
+    ) -> Self:
         """Take the log for this process and make it whole.
+
+        Parameters
+        ----------
+        folder
+            The log's.
+        fsync
+            When a record counts as kept.
+        segment_bytes, segment_seconds
+            A segment larger or older than this is finished, and the next group begins another.
+        sync_seconds
+            Time between two syncs under `Fsync.INTERVAL`.
+        first
+            Least sequence of the next record: what comes after the archive.
 
         Raises
         ------
@@ -198,9 +225,9 @@ class PredictionLog:
             raise BusyError(
                 f"prediction log {folder} is held by another process; accepted: one gateway a folder"
             ) from None
-        log = cls(folder, fsync, segment_bytes, lock)
+        log = cls(folder, fsync, segment_bytes, segment_seconds, sync_seconds, lock)
         try:
-            log._recover()
+            log._recover(first)
         except OSError as error:
             os.close(lock)
             raise UnavailableError(f"prediction log {folder}: {error.strerror}") from None
@@ -261,7 +288,7 @@ class PredictionLog:
         body = _HEAD.pack(len(payload), 0, self._next, through, count, kind)[8:] + payload
         group = _HEAD.pack(len(payload), zlib.crc32(body), self._next, through, count, kind) + payload
         try:
-            if self._file < 0 or (self._size + len(group) > self._segment_bytes and self._size > len(MAGIC)):
+            if self._file < 0 or self._is_finished(len(group)):
                 self._roll()
             start = self._size
             try:
@@ -290,6 +317,12 @@ class PredictionLog:
         os.close(self._file)
         self._file, self._size = -1, 0
 
+    def _is_finished(self, more: int) -> bool:
+        first, since = self._began
+        if self._next == first:  # without a record the next segment would have the same name
+            return False
+        return self._size + more > self._segment_bytes or time.monotonic() - since > self._segment_seconds
+
     def _roll(self) -> None:
         if self._file >= 0:
             os.fdatasync(self._file)
@@ -297,48 +330,68 @@ class PredictionLog:
             self._file = -1
         path = self.folder / "segments" / f"{self._next:020d}.log"
         path.parent.mkdir(exist_ok=True)
-        # The same name twice: the segment before it took nothing at all.
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        # The same name twice: the segment before it holds no record, but what it says of older ones is kept.
+        content = MAGIC + _marks(path)
+        staged = path.with_suffix(".new")
+        file = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
-            os.write(file, MAGIC)
+            os.write(file, content)
             os.fdatasync(file)
-            _sync_folder(path.parent)
+            staged.replace(path)
+            sync_folder(path.parent)
         except OSError:
             os.close(file)
             raise
-        self._file, self._size = file, len(MAGIC)
+        self._file, self._size, self._began = file, len(content), (self._next, time.monotonic())
 
-    def _recover(self) -> None:
-        paths = segments(self.folder)
-        through = 0
-        for path in paths:
-            newest = path == paths[-1]
-            content = path.read_bytes()
-            good = len(MAGIC)
-            for group in _groups(path, content, torn_tail=newest):
-                if group.count and group.first != self._next and self._next != 1:
-                    raise ConfigError(
-                        f"{path}: record {group.first} follows {self._next - 1}; accepted: a log without a hole"
-                    )
-                through = max(through, group.through)
-                self._next = max(self._next, group.first + group.count)
-                good = group.end
-            if newest and good < len(content):
-                self.torn_bytes = len(content) - good
-                with path.with_suffix(f".torn-{time.time_ns()}").open("wb") as kept:
-                    kept.write(content[good:])
-                    os.fsync(kept.fileno())
-                with path.open("r+b") as file:
-                    file.truncate(good)
-                    file.flush()
-                    os.fsync(file.fileno())
+    def _recover(self, first: int) -> None:
+        while True:
+            try:
+                through = self._scan(first)
+                break
+            except FileNotFoundError:
+                continue  # the oldest segments have just gone to the archive
+        if self._next < first:
+            self._next, through = first, first - 1
         if through < self._next - 1:
             marked = struct.pack("<QQ", through + 1, self._next - 1)
             with self._guard:
                 self._write(_UNCONFIRMED, 0, self._next - 1, marked)
 
+    def _scan(self, first: int) -> int:
+        """Find where the log ends, and cut its torn tail; up to which record is known whether answers left."""
+        paths = segments(self.folder)
+        self._next = int(paths[0].stem) if paths else 1
+        through = self._next - 1  # what went to the archive was settled
+        for path in paths:
+            newest = path == paths[-1]
+            good = 0
+            with path.open("rb") as file:
+                for group in _groups(path, file, torn_tail=newest):
+                    # What a log that was put back from a backup lacks is in the archive.
+                    if group.count and group.first != self._next and not self._next < group.first <= first:
+                        raise ConfigError(
+                            f"{path}: record {group.first} follows {self._next - 1}; accepted: a log without a hole"
+                        )
+                    through = max(through, group.through)
+                    self._next = max(self._next, group.first + group.count)
+                    good = group.end
+                good = max(good, len(MAGIC))
+                file.seek(good)
+                torn = file.read() if newest else b""
+            if torn:
+                self.torn_bytes = len(torn)
+                with path.with_suffix(f".torn-{time.time_ns()}").open("wb") as kept:
+                    kept.write(torn)
+                    os.fsync(kept.fileno())
+                with path.open("r+b") as file:
+                    file.truncate(good)
+                    file.flush()
+                    os.fsync(file.fileno())
+        return through
+
     def _sync_now_and_then(self) -> None:
-        while not self._stop.wait(INTERVAL_S):
+        while not self._stop.wait(self._sync_seconds):
             if self._dirty:
                 with self._guard, contextlib.suppress(OSError):
                     self._dirty = False
@@ -351,7 +404,7 @@ def segments(folder: Path) -> list[Path]:
     return sorted((folder / "segments").glob("*.log"))
 
 
-def read(folder: Path, after: int = 0) -> Iterator[Entry]:
+def read(folder: Path, after: int | None = None) -> Iterator[Entry]:
     """Records of a log, oldest first, also while it is written; a group in flight is not there yet.
 
     Parameters
@@ -359,26 +412,57 @@ def read(folder: Path, after: int = 0) -> Iterator[Entry]:
     folder
         The log's.
     after
-        Sequence up to which they are left out.
+        Sequence up to which they are left out; None: from the oldest that is there.
 
     Raises
     ------
     ConfigError
         A damaged group: file and offset.
+    MovedToArchive
+        Some that were asked for, or were about to be read, are not in the log any more.
     """
     paths = segments(folder)
-    unconfirmed = _unconfirmed(paths)
-    for place, path in enumerate(paths):
-        if place + 1 < len(paths) and int(paths[place + 1].stem) <= after + 1:
-            continue
-        for group in _groups(path, path.read_bytes(), torn_tail=place + 1 == len(paths)):
-            if group.kind != _RECORDS or group.last <= after:
-                continue
-            for offset, raw in enumerate(_split(path, group)):
-                sequence = group.first + offset
-                if sequence > after:
-                    sure = not any(low <= sequence <= high for low, high in unconfirmed)
-                    yield Entry(sequence, _decoder.decode(raw), sure)
+    if after is not None:
+        if paths and int(paths[0].stem) > after + 1:
+            raise MovedToArchive
+        while len(paths) > 1 and int(paths[1].stem) <= after + 1:
+            del paths[0]  # nothing in it is asked for, and nothing in it speaks of later records
+    try:
+        yield from _entries(paths, _settled(paths)[1], after or 0, torn_tail=True)
+    except FileNotFoundError:
+        raise MovedToArchive from None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Segments that nothing more is written to, and of whose records it is known whether they were acknowledged.
+
+    Parameters
+    ----------
+    paths
+        Oldest first.
+    last
+        Sequence of each one's last record.
+    unconfirmed
+        First and last sequence of each stretch without an answer for certain.
+    """
+
+    paths: list[Path]
+    last: list[int]
+    unconfirmed: list[tuple[int, float]]
+
+    def entries(self, start: int, stop: int) -> Iterator[Entry]:
+        """Records of some of them; ConfigError for a damaged group."""
+        return _entries(self.paths[start:stop], self.unconfirmed, 0, torn_tail=False)
+
+
+def finished(folder: Path) -> Finished:
+    """Segments that may leave a log, also while it is written; ConfigError for a damaged group."""
+    paths = segments(folder)
+    through, unconfirmed = _settled(paths)
+    last = [int(following.stem) - 1 for following in paths[1:]]
+    last = list(itertools.takewhile(lambda sequence: sequence <= through, last))
+    return Finished(paths[: len(last)], last, unconfirmed)
 
 
 class Follower:
@@ -388,24 +472,16 @@ class Follower:
     ----------
     folder
         The log's; it need not exist yet.
-    since
-        Unix seconds: reading begins one segment before the first that was written to since then, so that what it costs
-        does not grow with the log. None for all of it.
-    most
-        Of more segments than that, those in the middle are left out: at least 2; None for all of them.
+    after
+        Sequence up to which records are left out; None: from the oldest that is there.
     """
 
-    def __init__(self, folder: Path, since: float | None = None, most: int | None = None) -> None:
+    def __init__(self, folder: Path, after: int | None = None) -> None:
         self._folder = folder
         self._segment: Path | None = None
         self._offset = 0
-        paths = segments(folder)
-        slack = 1.0  # the file system's clock is a coarse one
-        old = [path for path in paths if since is not None and path.stat().st_mtime < since - slack]
-        if old:
-            self._segment = old[-1]
-            paths = paths[paths.index(old[-1]) :]
-        self._left_out = set() if most is None or len(paths) <= most else set(paths[most // 2 : -(most // 2)])
+        self.after = after
+        """Sequence of the record read last."""
 
     def new(self) -> Iterator[Record]:
         """Records that came since the last call.
@@ -414,88 +490,138 @@ class Follower:
         ------
         ConfigError
             A damaged group: file and offset.
+        MovedToArchive
+            Some that were not read yet are not in the log any more.
         """
         paths = segments(self._folder)
+        if self.after is not None:
+            if paths and int(paths[0].stem) > self.after + 1:
+                raise MovedToArchive
+            paths = [
+                path
+                for path, following in itertools.zip_longest(paths, paths[1:])
+                if following is None or int(following.stem) > self.after + 1 or path == self._segment
+            ]
         if self._segment is not None:
-            # A segment that was compacted away was read, or holds what the archive holds now.
             paths = [path for path in paths if path.name >= self._segment.name]
-        paths = [path for path in paths if path not in self._left_out]
         for place, path in enumerate(paths):
-            start = self._offset if path == self._segment else 0
-            with path.open("rb") as file:
-                file.seek(start)
-                content = file.read()
-            if start:
-                content = MAGIC + content
-            read_to = start
-            for group in _groups(path, content, torn_tail=place + 1 == len(paths)):
-                read_to = start + group.end - (len(MAGIC) if start else 0)
-                # Before it is handed on: a damaged group behind it must not have this one read again.
-                self._segment, self._offset = path, read_to
-                if group.kind == _RECORDS:
-                    for raw in _split(path, group):
-                        yield _decoder.decode(raw)
-            self._segment, self._offset = path, read_to
+            if path != self._segment:
+                self._segment, self._offset = path, 0
+            try:
+                file = path.open("rb")
+            except FileNotFoundError:
+                raise MovedToArchive from None
+            with file:
+                file.seek(self._offset)
+                for group in _groups(path, file, torn_tail=place + 1 == len(paths)):
+                    # Before it is handed on: a damaged group behind it must not have this one read again.
+                    self._offset = group.end
+                    if group.kind == _RECORDS and group.count and group.last > (self.after or 0):
+                        skipped = max(0, (self.after or 0) + 1 - group.first)
+                        self.after = group.last
+                        for raw in itertools.islice(_split(path, group), skipped, None):
+                            yield _decoder.decode(raw)
 
 
-def _unconfirmed(paths: Sequence[Path]) -> list[tuple[int, float]]:
-    """Ranges without an answer for certain: what killed processes left, and the tail that no later group speaks of."""
-    found: list[tuple[int, float]] = []
-    through = 0
+def _entries(
+    paths: Sequence[Path], unconfirmed: Sequence[tuple[int, float]], after: int, *, torn_tail: bool
+) -> Iterator[Entry]:
     for place, path in enumerate(paths):
-        for group in _groups(path, path.read_bytes(), torn_tail=place + 1 == len(paths)):
-            if group.kind == _UNCONFIRMED:
-                found.append(struct.unpack("<QQ", group.payload))
-            through = max(through, group.through)
-    return [*found, (through + 1, math.inf)]
+        if place + 1 < len(paths) and int(paths[place + 1].stem) <= after + 1:
+            continue
+        with path.open("rb") as file:
+            for group in _groups(path, file, torn_tail=torn_tail and place + 1 == len(paths)):
+                if group.kind != _RECORDS or group.last <= after:
+                    continue
+                near = [(low, high) for low, high in unconfirmed if low <= group.last and group.first <= high]
+                for offset, raw in enumerate(_split(path, group)):
+                    sequence = group.first + offset
+                    if sequence > after:
+                        sure = not near or not any(low <= sequence <= high for low, high in near)
+                        yield Entry(sequence, _decoder.decode(raw), sure)
 
 
-def _groups(path: Path, content: bytes, *, torn_tail: bool) -> Iterator[_Group]:
-    """Whole groups of a segment; what follows the last one is a torn tail only where the file may still grow."""
-    if not content.startswith(MAGIC):
-        if torn_tail and MAGIC.startswith(content):
+def _settled(paths: Sequence[Path]) -> tuple[int, list[tuple[int, float]]]:
+    """Up to which record it is known whether answers left, and the stretches of those without one for certain.
+
+    The last stretch is the tail that no later group speaks of.
+    """
+    found: list[tuple[int, float]] = []
+    through = int(paths[0].stem) - 1 if paths else 0  # what went to the archive was settled
+    for place, path in enumerate(paths):
+        with path.open("rb") as file:
+            for group in _groups(path, file, torn_tail=place + 1 == len(paths)):
+                if group.kind == _UNCONFIRMED:
+                    found.append(struct.unpack("<QQ", group.payload))
+                through = max(through, group.through)
+    return through, [*found, (through + 1, math.inf)]
+
+
+def _marks(path: Path) -> bytes:
+    """Groups of a segment without records, as they are: what it says of older segments."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        return b"".join(group.raw for group in _groups(path, file, torn_tail=True) if not group.count)
+    return b""
+
+
+def _groups(path: Path, file: BinaryIO, *, torn_tail: bool) -> Iterator[_Group]:
+    """Whole groups from where the file stands; what follows the last one is a torn tail only where it may still grow."""
+    offset = file.tell()
+    if offset == 0:
+        magic = file.read(len(MAGIC))
+        if magic != MAGIC:
+            if torn_tail and MAGIC.startswith(magic):
+                return
+            raise ConfigError(f"{path}: no segment of a prediction log; accepted: one that begins with {MAGIC!r}")
+        offset = len(MAGIC)
+    while True:
+        head = file.read(_HEAD.size)
+        if not head:
             return
-        raise ConfigError(f"{path}: no segment of a prediction log; accepted: one that begins with {MAGIC!r}")
-    offset = len(MAGIC)
-    while offset < len(content):
-        head = content[offset : offset + _HEAD.size]
-        size, crc, first, through, count, kind = _HEAD.unpack(head) if len(head) == _HEAD.size else (0,) * 6
-        end = offset + _HEAD.size + size
-        whole = len(head) == _HEAD.size and end <= len(content) and size <= MOST_GROUP_BYTES
-        if not whole or zlib.crc32(content[offset + 8 : end]) != crc:
+        size = _HEAD.unpack(head)[0] if len(head) == _HEAD.size else 0
+        raw = head + (file.read(size) if size <= MOST_GROUP_BYTES else b"")
+        if not _is_whole(raw, 0):
+            file.seek(offset)
+            rest = file.read()
+            if torn_tail and _is_whole(rest, 0):  # it was in flight
+                file.seek(offset)
+                continue
             # Only what was written last can be torn: a whole group behind it says that this one was damaged later.
-            if torn_tail and not _any_whole(content, offset + 1):
+            if torn_tail and not any(_is_whole(rest, place) for place in range(1, len(rest) - _HEAD.size + 1)):
                 return
             raise ConfigError(
                 f"{path}: the group at byte {offset} is damaged; accepted: restore the file from its backup, or move it "
                 "away and lose its records knowingly"
             )
-        yield _Group(offset, end, first, through, count, kind, content[offset + _HEAD.size : end])
-        offset = end
+        _, _, first, through, count, kind = _HEAD.unpack_from(raw)
+        yield _Group(offset, offset + len(raw), first, through, count, kind, raw)
+        offset += len(raw)
 
 
-def _any_whole(content: bytes, start: int) -> bool:
-    """Whether a whole group begins anywhere from here on."""
-    for offset in range(start, len(content) - _HEAD.size + 1):
-        size, crc, _, _, _, kind = _HEAD.unpack_from(content, offset)
-        end = offset + _HEAD.size + size
-        if kind <= _UNCONFIRMED and end <= len(content) and zlib.crc32(memoryview(content)[offset + 8 : end]) == crc:
-            return True
-    return False
+def _is_whole(content: bytes, offset: int) -> bool:
+    """Whether a whole group begins here."""
+    if len(content) - offset < _HEAD.size:
+        return False
+    size, crc, _, _, _, kind = _HEAD.unpack_from(content, offset)
+    end = offset + _HEAD.size + size
+    if kind > _UNCONFIRMED or size > MOST_GROUP_BYTES or end > len(content):
+        return False
+    return bool(zlib.crc32(memoryview(content)[offset + 8 : end]) == crc)
 
 
 def _split(path: Path, group: _Group) -> Iterator[bytes]:
-    offset = 0
+    offset = _HEAD.size
     for _ in range(group.count):
-        (size,) = _LENGTH.unpack_from(group.payload, offset)
+        (size,) = _LENGTH.unpack_from(group.raw, offset)
         offset += _LENGTH.size
-        if offset + size > len(group.payload):
+        if offset + size > len(group.raw):
             raise ConfigError(f"{path}: the group at byte {group.offset} holds less than it says")
-        yield group.payload[offset : offset + size]
+        yield group.raw[offset : offset + size]
         offset += size
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make names in a folder durable."""
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(opened)

@@ -6,8 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapters.model_files import ROOT
+from adapters.model_files import ROOT, load_file
 from lifecycle.errors import ConfigError
+from lifecycle.serving_policy import ServingPolicy
 
 VAR = "PRODECKS_VAR"
 SOURCE = "PRODECKS_SOURCE_URL"
@@ -15,6 +16,7 @@ OPS = "PRODECKS_OPS_URL"
 TUNING = "PRODECKS_TUNING_URL"
 REGISTRY = "PRODECKS_REGISTRY_URL"
 MODELS_FOLDER = "PRODECKS_MODELS"
+SERVING = "PRODECKS_SERVING"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +57,11 @@ def var_folder() -> Path:
 def models_folder() -> Path:
     """Folder of the model files: ``configs/models``, or where PRODECKS_MODELS points."""
     return Path(os.environ.get(MODELS_FOLDER) or ROOT / "configs" / "models").resolve()
+
+
+def serving_policy() -> ServingPolicy:
+    """How the gateway behaves: ``configs/policies/serving.yaml``, or the file PRODECKS_SERVING names.
+
+    ConfigError with everything wrong in the file.
+    """
+    return load_file(Path(os.environ.get(SERVING) or ROOT / "configs" / "policies" / "serving.yaml"), ServingPolicy, {})

@@ -27,6 +27,8 @@ class EvaluateRequest:
     ----------
     model, stack
         Which, and where.
+    environment
+        Whose live version counts; None for the stack's.
     version
         None for the live one.
     data
@@ -39,6 +41,7 @@ class EvaluateRequest:
 
     model: str
     stack: str
+    environment: str | None
     version: str | None
     data: str | None
     start: str | None
@@ -59,10 +62,10 @@ def run_evaluation(request: EvaluateRequest, *, as_json: bool) -> int:
     """
     if request.data is not None and (request.start or request.end):
         raise ConfigError("--data with --from or --to; accepted: a snapshot, or a window")
-    workspace = Workspace.open(request.stack)
+    workspace = Workspace.open(request.stack, request.environment)
     spec = load_model(request.model, workspace.environment, models_folder())
     ops = OpsStore.open(workspace.services.ops)
-    version = _version(spec, ops, request.version)
+    version = _version(spec, ops, workspace.environment.name, request.version)
     workspace.ensure_sample_database()
     with showing_progress("setting up the stack"):
         workspace.apply_stack()
@@ -83,7 +86,15 @@ def run_evaluation(request: EvaluateRequest, *, as_json: bool) -> int:
         from pipelines.evaluate import run_evaluate_pipeline
 
         with heartbeat(ops, run), showing_progress(f"evaluate {spec.name}"):
-            run_evaluate_pipeline(spec, version, data=request.data, window=window, as_of=as_of, run_id=run.run_id)
+            run_evaluate_pipeline(
+                spec,
+                version,
+                data=request.data,
+                window=window,
+                environment=workspace.environment.name,
+                as_of=as_of,
+                run_id=run.run_id,
+            )
         findings = [one.finding for one in ops.findings(run.run_id)]
         verdict = worst(findings)
         facts = ops.run(run.run_id).facts
@@ -93,12 +104,12 @@ def run_evaluation(request: EvaluateRequest, *, as_json: bool) -> int:
     return CandidateRejected.exit_code if verdict is Verdict.FAIL else 0
 
 
-def _version(spec: ModelSpec, ops: OpsStore, asked: str | None) -> str:
-    version = asked or ops.aliases(spec.name).get(Alias.CHAMPION)
+def _version(spec: ModelSpec, ops: OpsStore, environment: str, asked: str | None) -> str:
+    version = asked or ops.aliases(spec.name, environment).get(Alias.CHAMPION)
     known = [one.version for one in ops.versions(spec.name)]
     if version is None:
         raise ConfigError(
-            f"{spec.name} has no live version; accepted: --version with one of {', '.join(known) or 'none'}"
+            f"{spec.name} has no live version in {environment}; accepted: --version with one of {', '.join(known) or 'none'}"
         )
     if version not in known:
         raise ConfigError(

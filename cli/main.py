@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from lifecycle.errors import ConfigError, ProDecksError
+from lifecycle.redaction import redacted
 
 PIPELINES = {
     "train": ("as-of", "trials", "seed"),
-    "deploy": ("version", "strategy"),
-    "evaluate": ("version", "data", "from", "to"),
+    "deploy": ("version", "strategy", "environment"),
+    "evaluate": ("version", "data", "from", "to", "environment"),
 }
 """Pipeline: the options that are its own."""
 INTERRUPTED = 130
@@ -38,6 +40,7 @@ rollout = typer.Typer(
     no_args_is_help=True,
 )
 keys = typer.Typer(help="API keys of the gateway: add, list, remove.", no_args_is_help=True)
+predictions = typer.Typer(help="The archive of predictions and outcomes: compact, list.", no_args_is_help=True)
 override = typer.Typer(help="Let a failed gate pass, on record: who, why, until when.", no_args_is_help=True)
 app.add_typer(models, name="models")
 app.add_typer(stacks, name="stacks")
@@ -45,9 +48,13 @@ app.add_typer(runs, name="runs")
 app.add_typer(override, name="override")
 app.add_typer(rollout, name="rollout")
 app.add_typer(keys, name="keys")
+app.add_typer(predictions, name="predictions")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts.")]
 StackOption = Annotated[str, typer.Option("--stack", help="Stack file: where it runs.")]
+EnvironmentOption = Annotated[
+    str | None, typer.Option("--environment", help="Whose users it is about; default: the stack's environment.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -77,6 +84,7 @@ def root(
         str | None, typer.Option("--from", help="First moment to evaluate on; default: the end of its training window.")
     ] = None,
     end: Annotated[str | None, typer.Option("--to", help="Moment to evaluate up to; default: now.")] = None,
+    environment: EnvironmentOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a pipeline: [bold]python run.py --pipeline train[/bold] trains the default model on the shipped data."""
@@ -92,26 +100,26 @@ def root(
     if pipeline not in PIPELINES:
         raise ConfigError(f"unknown pipeline {pipeline!r}; {nearest(pipeline, list(PIPELINES))}")
     given = {"as-of": as_of, "trials": trials, "seed": seed, "version": version, "strategy": strategy}
-    given |= {"data": data, "from": start, "to": end}
+    given |= {"data": data, "from": start, "to": end, "environment": environment}
     for option, value in given.items():
         if value is not None and option not in PIPELINES[pipeline]:
             accepted = ", ".join(f"--{name}" for name in PIPELINES[pipeline])
             raise ConfigError(f"--{option} does not belong to --pipeline {pipeline}; accepted: {accepted}")
     if pipeline != "train" and len(model or []) > 1:
         raise ConfigError(f"--pipeline {pipeline} for {len(model or [])} models; accepted: one at a time")
+    # ZenML keeps the parameters of every run.
+    reason, by = redacted(reason or "run by hand"), redacted(by or _user())
     if pipeline == "evaluate":
         from cli.evaluation import EvaluateRequest, run_evaluation
 
         asked = EvaluateRequest(
-            (model or ["flight_delay"])[0], stack, version, data, start, end, reason or "run by hand", by or _user()
+            (model or ["flight_delay"])[0], stack, environment, version, data, start, end, reason, by
         )
         raise typer.Exit(run_evaluation(asked, as_json=as_json))
     if pipeline == "deploy":
         from cli.deployment import DeployRequest, run_deployment
 
-        chosen = DeployRequest(
-            (model or ["flight_delay"])[0], stack, version, strategy, reason or "run by hand", by or _user()
-        )
+        chosen = DeployRequest((model or ["flight_delay"])[0], stack, environment, version, strategy, reason, by)
         raise typer.Exit(run_deployment(chosen, as_json=as_json))
     from cli.training import TrainRequest, run_training
 
@@ -121,8 +129,8 @@ def root(
         as_of=as_of,
         trials=trials,
         seed=seed,
-        reason=reason or "run by hand",
-        requested_by=by or _user(),
+        reason=reason,
+        requested_by=by,
     )
     raise typer.Exit(run_training(request, as_json=as_json))
 
@@ -251,30 +259,72 @@ def stacks_apply(name: str) -> None:
 @app.command("serve")
 def serve(
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; without keys only a loopback one.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="Port; 0 takes a free one.")] = 8500,
-    rate: Annotated[
-        float | None, typer.Option("--rate", help="Requests a second of one client; default: no limit.")
+        str | None, typer.Option("--host", help="Address to listen on; without keys only a loopback one.")
     ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", min=0, max=65_535, help="Port; 0 takes a free one; default: the environment's."),
+    ] = None,
+    rate: Annotated[float | None, typer.Option("--rate", help="Requests a second of one client.")] = None,
     burst: Annotated[
-        int, typer.Option("--burst", min=1, help="Requests one client may make at once under --rate.")
-    ] = 100,
+        int | None, typer.Option("--burst", min=1, help="Requests one client may make at once under --rate.")
+    ] = None,
     fsync: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--fsync", help="When a prediction counts as kept: every_group (survives loss of power), interval, never."
         ),
-    ] = "every_group",
+    ] = None,
     answer_unrecorded: Annotated[
-        bool,
-        typer.Option("--answer-unrecorded", help="While the log's disk is full, answer instead of refusing with 503."),
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--answer-unrecorded/--refuse-unrecorded",
+            help="While the log's disk is full, answer instead of refusing with 503.",
+        ),
+    ] = None,
+    tf_serving: Annotated[
+        str | None,
+        typer.Option("--tf-serving", help="HOST:PORT of TensorFlow Serving that scores; default: this process does."),
+    ] = None,
+    deadline: Annotated[
+        float, typer.Option("--deadline", help="Seconds TensorFlow Serving may take for one answer, retries included.")
+    ] = 1.0,
+    stack: StackOption = "local",
+    environment: EnvironmentOption = None,
 ) -> None:
-    """Serve every deployed model, each prediction on record before its answer leaves, until Ctrl-C."""
-    from cli.serve import serve as run
+    """Serve every deployed model, each prediction on record before its answer leaves, until Ctrl-C.
 
-    raise typer.Exit(run(host, port, rate, burst, answer_unrecorded, fsync))
+    What is not said here stands in [bold]configs/policies/serving.yaml[/bold].
+    """
+    from cli.serve import serve as run
+    from cli.workspace import serving_environment
+
+    where = serving_environment(stack, environment)
+    raise typer.Exit(run(where, host, port, rate, burst, answer_unrecorded, fsync, tf_serving, deadline))
+
+
+@predictions.command("compact")
+def predictions_compact(
+    stack: StackOption = "local", environment: EnvironmentOption = None, as_json: JsonOption = False
+) -> None:
+    """Move finished segments of the prediction log into the archive, and delete the days no model file keeps."""
+    from cli.predictions import compact
+
+    compact(stack, environment, as_json=as_json)
+
+
+@predictions.command("list")
+def predictions_list(
+    model: Annotated[str | None, typer.Option("--model", help="Only this model's.")] = None,
+    stack: StackOption = "local",
+    environment: EnvironmentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List what the archive holds by model and day."""
+    from cli.predictions import list_holdings
+    from cli.workspace import serving_environment
+
+    list_holdings(model, serving_environment(stack, environment), as_json=as_json)
 
 
 @app.command("operate")
@@ -282,22 +332,40 @@ def operate(
     every: Annotated[float, typer.Option("--every", min=0.1, help="Seconds between two looks.")] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="Look once and end, for a scheduler.")] = False,
     gateway: Annotated[
-        str, typer.Option("--gateway", help="Where changes are read back; its key in PRODECKS_GATEWAY_KEY.")
-    ] = "http://127.0.0.1:8500",
+        str | None,
+        typer.Option(
+            "--gateway",
+            help="Where changes are read back, by default the environment's port here; its key in PRODECKS_GATEWAY_KEY.",
+        ),
+    ] = None,
+    tf_serving: Annotated[
+        str | None,
+        typer.Option(
+            "--tf-serving", help="HOST:PORT of TensorFlow Serving, whose versions and labels follow the routing tables."
+        ),
+    ] = None,
+    tf_serving_models: Annotated[
+        Path | None, typer.Option("--tf-serving-models", help="Folder it reads versions from; the same path here.")
+    ] = None,
     stack: StackOption = "local",
+    environment: EnvironmentOption = None,
 ) -> None:
     """Judge every rollout by what the prediction log says, move its traffic, and take it back when it is bad."""
     from cli.operate import operate as run
 
-    raise typer.Exit(run(stack, every, once, gateway))
+    raise typer.Exit(run(stack, environment, every, once, gateway, tf_serving, tf_serving_models))
 
 
 @app.command("traffic")
 def traffic(
     model: str,
     gateway: Annotated[
-        str, typer.Option("--gateway", help="Where to send it; its key in PRODECKS_CLIENT_KEY.")
-    ] = "http://127.0.0.1:8500",
+        str | None,
+        typer.Option(
+            "--gateway",
+            help="Where to send it, by default the environment's port here; its key in PRODECKS_CLIENT_KEY.",
+        ),
+    ] = None,
     start: Annotated[
         str | None, typer.Option("--from", help="First moment of the window; default: a monitoring window before --to.")
     ] = None,
@@ -306,30 +374,46 @@ def traffic(
     most: Annotated[int | None, typer.Option("--most", min=1, help="Send so many rows at the most.")] = None,
     outcomes: Annotated[bool, typer.Option(help="Send the labels once all rows were answered.")] = True,
     stack: StackOption = "local",
+    environment: EnvironmentOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send the labelled rows of a past window to a gateway as if they came now, then their outcomes."""
     from cli.traffic import send
 
     raise typer.Exit(
-        send(model, stack, gateway, start=start, end=end, rate=rate, most=most, outcomes=outcomes, as_json=as_json)
+        send(
+            model,
+            stack,
+            environment,
+            gateway,
+            start=start,
+            end=end,
+            rate=rate,
+            most=most,
+            outcomes=outcomes,
+            as_json=as_json,
+        )
     )
 
 
 @rollout.command("status")
-def rollout_status(model: str, stack: StackOption = "local", as_json: JsonOption = False) -> None:
+def rollout_status(
+    model: str, stack: StackOption = "local", environment: EnvironmentOption = None, as_json: JsonOption = False
+) -> None:
     """Show how a model's rollout stands."""
     from cli.rollouts import status
 
-    status(model, stack, as_json=as_json)
+    status(model, stack, environment, as_json=as_json)
 
 
 @rollout.command("history")
-def rollout_history(model: str, stack: StackOption = "local", as_json: JsonOption = False) -> None:
+def rollout_history(
+    model: str, stack: StackOption = "local", environment: EnvironmentOption = None, as_json: JsonOption = False
+) -> None:
     """Tell who moved a model's traffic, when, and why."""
     from cli.rollouts import history
 
-    history(model, stack, None, as_json=as_json)
+    history(model, stack, environment, None, as_json=as_json)
 
 
 ByOption = Annotated[str, typer.Option("--by", help="The person who answers for it.")]
@@ -337,51 +421,63 @@ ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept on record
 
 
 @rollout.command("pause")
-def rollout_pause(model: str, reason: ReasonOption, by: ByOption, stack: StackOption = "local") -> None:
+def rollout_pause(
+    model: str, reason: ReasonOption, by: ByOption, stack: StackOption = "local", environment: EnvironmentOption = None
+) -> None:
     """Keep a rollout where it is; what condemns it still takes it back."""
     from cli.rollouts import act
 
-    act("pause", model, by, reason, stack)
+    act("pause", model, by, reason, stack, environment)
 
 
 @rollout.command("resume")
-def rollout_resume(model: str, reason: ReasonOption, by: ByOption, stack: StackOption = "local") -> None:
+def rollout_resume(
+    model: str, reason: ReasonOption, by: ByOption, stack: StackOption = "local", environment: EnvironmentOption = None
+) -> None:
     """Let a paused rollout go on."""
     from cli.rollouts import act
 
-    act("resume", model, by, reason, stack)
+    act("resume", model, by, reason, stack, environment)
 
 
 @rollout.command("promote")
-def rollout_promote(model: str, reason: ReasonOption, by: ByOption, stack: StackOption = "local") -> None:
+def rollout_promote(
+    model: str, reason: ReasonOption, by: ByOption, stack: StackOption = "local", environment: EnvironmentOption = None
+) -> None:
     """Give the version on trial all traffic now, on a person's word."""
     from cli.rollouts import act
 
-    act("promote", model, by, reason, stack)
+    act("promote", model, by, reason, stack, environment)
 
 
 @rollout.command("rollback")
-def rollout_rollback(model: str, reason: ReasonOption, by: ByOption, stack: StackOption = "local") -> None:
+def rollout_rollback(
+    model: str, reason: ReasonOption, by: ByOption, stack: StackOption = "local", environment: EnvironmentOption = None
+) -> None:
     """Take the version back, live or on its way, on a person's word."""
     from cli.rollouts import act
 
-    act("rollback", model, by, reason, stack)
+    act("rollback", model, by, reason, stack, environment)
 
 
 @rollout.command("approve")
-def rollout_approve(model: str, reason: ReasonOption, by: ByOption, stack: StackOption = "local") -> None:
+def rollout_approve(
+    model: str, reason: ReasonOption, by: ByOption, stack: StackOption = "local", environment: EnvironmentOption = None
+) -> None:
     """Agree to the deployment that waits; nobody agrees to their own."""
     from cli.rollouts import say
 
-    say(model, by, reason, stack, approved=True)
+    say(model, by, reason, stack, environment, approved=True)
 
 
 @rollout.command("refuse")
-def rollout_refuse(model: str, reason: ReasonOption, by: ByOption, stack: StackOption = "local") -> None:
+def rollout_refuse(
+    model: str, reason: ReasonOption, by: ByOption, stack: StackOption = "local", environment: EnvironmentOption = None
+) -> None:
     """Refuse the deployment that waits."""
     from cli.rollouts import say
 
-    say(model, by, reason, stack, approved=False)
+    say(model, by, reason, stack, environment, approved=False)
 
 
 @app.command("history")
@@ -389,39 +485,45 @@ def history(
     model: str,
     at: Annotated[str | None, typer.Option("--at", help="Moment, ISO 8601; default: all of it.")] = None,
     stack: StackOption = "local",
+    environment: EnvironmentOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Tell which version served which share of traffic at a moment, who moved it and why."""
     from cli.rollouts import history as show
 
-    show(model, stack, at, as_json=as_json)
+    show(model, stack, environment, at, as_json=as_json)
 
 
 @keys.command("add")
 def keys_add(
     client: str,
     role: Annotated[list[str], typer.Option("--role", help="predict, label, operate or admin; may be given again.")],
+    stack: StackOption = "local",
+    environment: EnvironmentOption = None,
 ) -> None:
     """Make a key, print it once, keep its hash."""
     from cli.serve import add_key
+    from cli.workspace import serving_environment
 
-    add_key(client, role)
+    add_key(serving_environment(stack, environment), client, role)
 
 
 @keys.command("list")
-def keys_list() -> None:
+def keys_list(stack: StackOption = "local", environment: EnvironmentOption = None) -> None:
     """List who holds keys."""
     from cli.serve import list_keys
+    from cli.workspace import serving_environment
 
-    list_keys()
+    list_keys(serving_environment(stack, environment))
 
 
 @keys.command("remove")
-def keys_remove(client: str) -> None:
+def keys_remove(client: str, stack: StackOption = "local", environment: EnvironmentOption = None) -> None:
     """Take every key of a client back."""
     from cli.serve import remove_keys
+    from cli.workspace import serving_environment
 
-    remove_keys(client)
+    remove_keys(serving_environment(stack, environment), client)
 
 
 @app.command("dashboard")
@@ -464,7 +566,7 @@ def _tell(message: str, code: int) -> int:
     from rich.console import Console
     from rich.text import Text
 
-    Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), message))
+    Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), redacted(message)))
     return code
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 
-from adapters.model_files import check_models, load_model, model_names, shown
+from adapters.model_files import check_models, environment_names, load_model, model_names, shown
 from adapters.services import models_folder
 from cli.show import console, print_json, table, verdict
 from cli.workspace import Workspace
+from lifecycle.aliases import registry_name
 from lifecycle.errors import ConfigError, UnavailableError
 from lifecycle.findings import Verdict
 
@@ -147,8 +148,9 @@ def versions(model: str, stack: str, *, as_json: bool) -> None:
     ops = OpsStore.open(workspace.services.ops)
     found = ops.versions(model)
     parts: dict[str, list[str]] = {}
-    for alias, version in ops.aliases(model).items():
-        parts.setdefault(version, []).append(alias.value)
+    for environment in environment_names():
+        for alias, version in ops.aliases(model, environment).items():
+            parts.setdefault(version, []).append(registry_name(environment, alias))
     if as_json:
         print_json([{**asdict(record), "aliases": parts.get(record.version, [])} for record in found])
         return

@@ -9,20 +9,27 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from adapters.model_files import ROOT
-from adapters.prediction_log import Follower, Prediction, Record
+from adapters.model_store import ModelStore
+from adapters.prediction_archive import PredictionArchive, Tail
+from adapters.prediction_log import Prediction, Record
+from adapters.registry import Registry
 from adapters.rollout_store import Change, RolloutStore
+from cli.model_server import ModelServers
+from cli.predictions import Compaction
 from cli.rollouts import Deployment, settle
 from cli.serve import serving_folder
 from cli.workspace import Workspace
 from lifecycle.errors import BusyError, ConfigError, ProDecksError, UnavailableError
 from lifecycle.findings import Finding, Verdict
-from lifecycle.observations import Answer, Watch
+from lifecycle.observations import PAST_SECONDS, Answer, Watch
 from lifecycle.rollout import OPEN, RolloutState, Stage, advance, guard, withdraw
 from lifecycle.spec import ModelSpec
 
@@ -32,9 +39,8 @@ KEY = "PRODECKS_GATEWAY_KEY"
 READ_BACK_S = 3.0
 MOST_PAUSE_S = 5.0
 """Longest wait between two tries of an ops store that does not answer: what R8.1 leaves of its ten seconds."""
-MOST_SEGMENTS = 4
-"""Of a step that filled more segments of the log, whoever takes it up reads the first two and the newest two of them: half
-a million records of twenty features, about five seconds of one core."""
+MOST_RECORDS = 500_000
+"""Of a step with more of them on record, whoever takes it up reads the first half of so many and as many of the newest."""
 REGISTRY_PAUSE_S = 30.0
 """The registry is asked again this long after it did not answer: no rollback waits for it."""
 
@@ -47,7 +53,7 @@ class Reading:
     ----------
     watch
         What counts.
-    follower
+    tail
         What reads.
     newest
         Latest moment among the records that were read, in Unix seconds.
@@ -56,27 +62,26 @@ class Reading:
     """
 
     watch: Watch
-    follower: Follower
+    tail: Tail
     newest: float
     seen: datetime
     seen_at: float
 
     @classmethod
-    def begin(cls, state: RolloutState, spec: ModelSpec, now: datetime) -> Reading:
+    def begin(cls, serving: Path, state: RolloutState, spec: ModelSpec, now: datetime) -> Reading:
         """Begin a step, or go on with one that another process watched before: the log says how it went."""
-        follower = Follower(serving_folder() / "log", state.since.timestamp(), MOST_SEGMENTS)
-        return cls(Watch(state, spec.rollout, spec.business), follower, 0.0, now, time.monotonic())
+        since = state.since.timestamp() - PAST_SECONDS
+        tail = Tail(PredictionArchive(serving), state.model, since, MOST_RECORDS)
+        return cls(Watch(state, spec.rollout, spec.business), tail, 0.0, now, time.monotonic())
 
     def read(self) -> list[Finding]:
         """Count what the log holds by now; what it says."""
-        for record in self.follower.new():
+        for record in self.tail.new():
             self.count(record)
         return self.watch.findings()
 
     def count(self, record: Record) -> None:
-        """Count one record, if it is the model's."""
-        if record.model != self.watch.state.model:
-            return
+        """Count one record of the model's."""
         if not isinstance(record, Prediction):
             if record.request_id:
                 self.watch.labelled(record.request_id, record.label)
@@ -103,13 +108,19 @@ class Operator:
         Called with each line worth reading.
     gateway
         Its address: what is in force there is read back after each change.
+    servers
+        TensorFlow Serving, where it scores.
     """
 
-    def __init__(self, workspace: Workspace, tell: Callable[[str], None], gateway: str) -> None:
+    def __init__(
+        self, workspace: Workspace, tell: Callable[[str], None], gateway: str, servers: ModelServers | None = None
+    ) -> None:
         from adapters.ops_store import OpsStore
 
+        self._servers, self._followed = servers, ThreadPoolExecutor(1, "model-servers")
+        self._following: Future[None] | None = None
         self._workspace, self._tell, self._gateway = workspace, tell, gateway
-        self._rollouts = RolloutStore(OpsStore.open(workspace.services.ops))
+        self._rollouts = RolloutStore(OpsStore.open(workspace.services.ops), workspace.environment.name)
         self._deployments: dict[str, Deployment] = {}
         self._readings: dict[tuple[str, str], Reading] = {}
         self._in_force: dict[str, int] = {}
@@ -135,7 +146,21 @@ class Operator:
                 self._trouble(model, str(error))
             else:
                 self._trouble(model, None)
+        if self._servers is not None and (self._following is None or self._following.done()):
+            # Beside the judging: a server that loads, or hangs, keeps no bad version among its users.
+            self._following = self._followed.submit(self._follow, self._servers)
         return changes
+
+    def settle(self) -> None:
+        """Wait for what a look began."""
+        self._followed.shutdown(wait=True)
+
+    def _follow(self, servers: ModelServers) -> None:
+        try:
+            for line in servers.follow():
+                self._tell(line)
+        except Exception as error:  # noqa: BLE001 - told, whatever it is: nobody waits for this thread's result
+            self._tell(f"TensorFlow Serving does not follow: {error}")
 
     def _model(self, model: str) -> int:
         deployment = self._deployments.get(model)
@@ -152,14 +177,14 @@ class Operator:
             findings = reading.read()
             following = advance(change.state, deployment.spec.rollout, findings, reading.held(now))
             if following is not change.state:
-                made = [self._put(deployment, change, following, now)]
+                made = [self._put(deployment, change, following, now, findings)]
         if not made and change.state.stage is not Stage.LIVE:
             live = deployment.live(change)
             if live is not None:
                 findings = self._reading(live, deployment.spec, "live", now).read()
                 following = guard(change.state, live, deployment.spec.rollout, findings, now)
                 if following is not change.state:
-                    made = self._live_failed(deployment, change, following, now)
+                    made = self._live_failed(deployment, change, following, now, findings)
         if made:
             self._confirm(deployment, made[-1], READ_BACK_S)
             for finding in findings:
@@ -170,21 +195,35 @@ class Operator:
         return len(made)
 
     def _live_failed(
-        self, deployment: Deployment, change: Change, following: RolloutState, now: datetime
+        self,
+        deployment: Deployment,
+        change: Change,
+        following: RolloutState,
+        now: datetime,
+        findings: Sequence[Finding],
     ) -> list[Change]:
         """Put on record what follows for a live version beside whose successor's rollout it failed."""
         made: list[Change] = []
         if following.rollout_id != change.state.rollout_id and change.state.stage in OPEN:
             # Nothing is held against the one on trial; it was compared with a version that fails.
             ended = withdraw(change.state, now, f"version {following.candidate}, which is live, is rolled back")
-            made.append(self._put(deployment, change, ended, now))
-        made.append(self._put(deployment, made[-1] if made else change, following, now))
+            made.append(self._put(deployment, change, ended, now, findings))
+        made.append(self._put(deployment, made[-1] if made else change, following, now, findings))
         return made
 
-    def _put(self, deployment: Deployment, before: Change, state: RolloutState, now: datetime) -> Change:
+    def _put(
+        self,
+        deployment: Deployment,
+        before: Change,
+        state: RolloutState,
+        now: datetime,
+        findings: Sequence[Finding],
+    ) -> Change:
         # What was decided by the time that passed is on record at the time that clocks show.
         stamped = state if state.since == before.state.since else replace(state, since=now)
-        made = deployment.rollouts.change(before, stamped, deployment.spec.rollout, actor=ACTOR, now=now)
+        made = deployment.rollouts.change(
+            before, stamped, deployment.spec.rollout, actor=ACTOR, now=now, findings=findings
+        )
         self._carry_out(deployment, made)
         return made
 
@@ -192,8 +231,8 @@ class Operator:
         """Make routing table and aliases follow; what cannot keeps nothing from being judged, which the log is enough for."""
         model = deployment.spec.name
         try:
-            if deployment.route(change):
-                self._tell(f"{model}: routing table {change.generation} written")
+            for done in deployment.route(change):
+                self._tell(f"{model}: {done}")
         except ProDecksError as error:
             self._trouble(f"routing table of {model}", str(error))
         else:
@@ -201,7 +240,8 @@ class Operator:
         if time.monotonic() < self._registry_from:
             return
         try:
-            deployment.mirror()
+            for done in deployment.mirror():
+                self._tell(f"{model}: {done}")
         except UnavailableError as error:
             self._registry_from = time.monotonic() + REGISTRY_PAUSE_S
             self._trouble(f"aliases of {model}", str(error))
@@ -250,7 +290,9 @@ class Operator:
         """The reading of a rollout's step, or of the version that is live beside it."""
         reading = self._readings.get((state.model, what))
         if reading is None or _step(reading.watch.state) != _step(state):
-            reading = self._readings[state.model, what] = Reading.begin(state, spec, now)
+            reading = self._readings[state.model, what] = Reading.begin(
+                serving_folder(self._workspace.environment), state, spec, now
+            )
         return reading
 
     def _trouble(self, what: str, problem: str | None) -> None:
@@ -280,31 +322,49 @@ def gateway_state(address: str) -> dict[str, Any]:
     return state
 
 
-def operate(stack: str, every: float, once: bool, gateway: str) -> int:
-    """Watch until stopped, or look once; the exit code.
+def operate(
+    stack: str,
+    environment: str | None,
+    every: float,
+    once: bool,
+    gateway: str | None,
+    tf_serving: str | None = None,
+    models: Path | None = None,
+) -> int:
+    """Watch an environment until stopped, or look once; the exit code.
 
     Raises
     ------
     ConfigError
-        The gateway's address is none.
+        The gateway's address or TensorFlow Serving's is none.
     UnavailableError
         The ops store does not answer when it is first asked, or the only time.
     """
-    if not gateway.startswith(("http://", "https://")):
+    if gateway is not None and not gateway.startswith(("http://", "https://")):
         raise ConfigError(f"--gateway {gateway!r}; accepted: an http or https address")
+    if (tf_serving is None) != (models is None):
+        raise ConfigError("--tf-serving and --tf-serving-models belong together; accepted: both or neither")
     # A registry that hangs must not hold up a rollback; what it did not do is tried again.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-    workspace = Workspace.open(stack)
+    workspace = Workspace.open(stack, environment)
+    servers = None
+    if tf_serving is not None and models is not None:
+        store = ModelStore(serving_folder(workspace.environment))
+        servers = ModelServers(Registry(workspace.services.registry), store, tf_serving, models)
 
     def tell(line: str) -> None:
         sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {line}\n")
         sys.stderr.flush()
 
-    operator = Operator(workspace, tell, gateway)
+    address = gateway or f"http://127.0.0.1:{workspace.environment.port}"
+    operator, compaction = Operator(workspace, tell, address, servers), Compaction(workspace, tell)
     if once:
         made = operator.tick()
+        operator.settle()
         tell(f"{made} changes")
+        compaction.tick()
+        compaction.wait()
         return 0
     stop = threading.Event()
 
@@ -316,20 +376,24 @@ def operate(stack: str, every: float, once: bool, gateway: str) -> int:
 
     for asked in (signal.SIGINT, signal.SIGTERM):
         signal.signal(asked, ask_to_stop)
-    tell(f"operating every {every:g} s from {ROOT.name}; Ctrl-C stops it")
+    tell(f"operating {workspace.environment.name} every {every:g} s from {ROOT.name}; Ctrl-C stops it")
     failed = 0
-    while not stop.is_set():
-        try:
-            operator.tick()
-        except UnavailableError as error:
-            failed += 1
-            if failed == 1:
-                tell(f"{error}; traffic stays as it is, and nothing is judged meanwhile")
-        else:
-            if failed:
-                tell(f"the ops store answers again, after {failed} tries")
-            failed = 0
-        stop.wait(pause(every, failed))
+    try:
+        while not stop.is_set():
+            try:
+                operator.tick()
+            except UnavailableError as error:
+                failed += 1
+                if failed == 1:
+                    tell(f"{error}; traffic stays as it is, and nothing is judged meanwhile")
+            else:
+                if failed:
+                    tell(f"the ops store answers again, after {failed} tries")
+                failed = 0
+            compaction.tick()
+            stop.wait(pause(every, failed))
+    finally:
+        compaction.stop()
     return 0
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
-from adapters.model_files import load_model, nearest
+from adapters.model_files import ROOT, load_file, load_model, nearest
 from adapters.ops_store import OpsStore
 from adapters.services import models_folder
 from cli.show import console, findings_table, print_json, table
 from cli.workspace import Workspace
 from lifecycle.errors import ConfigError
+from lifecycle.promotion import PromotionPolicy
 from lifecycle.redaction import redacted
 
 MAX_OVERRIDE_DAYS = 90
@@ -67,7 +68,8 @@ def grant(model: str, gate: str, person: str, reason: str, until: str, stack: st
     """
     workspace = Workspace.open(stack)
     spec = load_model(model, workspace.environment, models_folder())
-    gates = [one.name for one in spec.evaluation.gates]
+    promotion = load_file(ROOT / "configs" / "policies" / "promotion.yaml", PromotionPolicy, {})
+    gates = [one.name for one in spec.evaluation.gates] + promotion.gates
     if gate not in gates:
         raise ConfigError(f"{model} has no gate {gate!r}; {nearest(gate, gates)}")
     record = OpsStore.open(workspace.services.ops).grant_override(

@@ -10,22 +10,14 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from adapters.model_store import SAVED_MODEL, TWIN, ModelStore, Table, digests
-from adapters.onnx_model import refuse_hostile
+from adapters.model_store import ModelStore, Table
 from adapters.ops_store import OpsStore
 from adapters.registry import Registry
 from adapters.rollout_store import Change, RolloutStore
-from lifecycle.aliases import Alias
 from lifecycle.errors import ConfigError
-from lifecycle.manifest import describe
 from lifecycle.rollout import routing_of
 from lifecycle.spec import ModelSpec
-
-
-def mirror(spec: ModelSpec, ops: OpsStore, registry: Registry) -> None:
-    """Point the registry's aliases where the ops store says; UnavailableError when it does not answer."""
-    held = ops.aliases(spec.name)
-    registry.mirror_aliases(spec.name, {alias.value: held.get(alias) for alias in Alias})
+from steps.version_files import gather_version
 
 
 def route(spec: ModelSpec, change: Change, ops: OpsStore, registry: Registry, store: ModelStore) -> bool:
@@ -37,7 +29,8 @@ def route(spec: ModelSpec, change: Change, ops: OpsStore, registry: Registry, st
     Raises
     ------
     ConfigError
-        A version is not what was registered; or the table is of a later generation than anything on record.
+        A version is not what was registered or what the rollout began with, or holds what is not allowed; or the table is
+        of a later generation than anything on record.
     UnavailableError
         The registry does not answer, or the disk does not take it.
     """
@@ -54,7 +47,7 @@ def route(spec: ModelSpec, change: Change, ops: OpsStore, registry: Registry, st
     if before is not None and before.routing == routing:
         return False
     if before is not None and before.routing.generation > change.generation:
-        newest = RolloutStore(ops).current(spec.name)
+        newest = RolloutStore(ops, change.environment).current(spec.name)
         if newest is not None and newest.generation >= before.routing.generation:
             return False  # another process is further than we are
         raise ConfigError(
@@ -63,33 +56,32 @@ def route(spec: ModelSpec, change: Change, ops: OpsStore, registry: Registry, st
             f"store, or to delete {store.folder / 'routing' / spec.name}.json, and change {change.generation} is put in force"
         )
     known = {} if before is None else before.digests
+    decided = {change.state.candidate: change.evidence.get("substance")}
     placed = {
         version: known[version]
         if version in known and store.holds(spec.name, version, known[version])
-        else place_version(registry, store, spec, version)
+        else place_version(registry, store, spec, version, decided.get(version))
         for version in routing.warm
     }
     store.write_table(Table(routing, placed))
     return True
 
 
-def place_version(registry: Registry, store: ModelStore, spec: ModelSpec, version: str) -> str:
-    """Copy a registered version into the gateway's store; its manifest's digest."""
-    tags = registry.tags(spec.name, version)
+def place_version(
+    registry: Registry, store: ModelStore, spec: ModelSpec, version: str, decided: str | None = None
+) -> str:
+    """Copy a registered version into the gateway's store; its manifest's digest.
+
+    Parameters
+    ----------
+    decided
+        `Manifest.substance` of what its rollout began with; None where that is not on record.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        sources: dict[str, Path | bytes]
-        twin = registry.twin(spec.name, version, Path(folder))
-        if twin is not None:
-            content = twin.read_bytes()
-            refuse_hostile(content)
-            sources = {TWIN: content}
-            manifest = describe(spec, version, tags, "onnx", digests(sources))
-        else:
-            saved = registry.download(spec.name, version, Path(folder))
-            sources = {
-                f"{SAVED_MODEL}/{path.relative_to(saved).as_posix()}": path
-                for path in sorted(saved.rglob("*"))
-                if path.is_file()
-            }
-            manifest = describe(spec, version, tags, "tensorflow", digests(sources))
+        manifest, sources = gather_version(registry, spec, version, Path(folder))
+        if decided is not None and manifest.substance != decided:
+            raise ConfigError(
+                f"{spec.name} version {version} in the registry is not what its rollout began with; "
+                "accepted: that very content, or another version"
+            )
         return store.place(manifest, sources)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -13,13 +14,16 @@ from adapters.ops_store import OpsStore
 from adapters.registry import Registry
 from adapters.rollout_store import Change, RolloutStore
 from adapters.services import models_folder
-from cli.release import mirror, route
+from cli.release import route
 from cli.serve import serving_folder
-from cli.show import console, print_json, table
+from cli.show import console, findings_table, print_json, table
 from cli.training import parse_moment
 from cli.workspace import Workspace
-from lifecycle.approvals import ApprovalPolicy, Standing, Word, standing
+from lifecycle.approvals import ApprovalPolicy, Approver, Standing, Word, standing, stricter
+from lifecycle.changes import ChangeSize
 from lifecycle.errors import ConfigError, UnavailableError
+from lifecycle.findings import Finding
+from lifecycle.promotion import PromotionPolicy
 from lifecycle.rollout import (
     OVER,
     RolloutState,
@@ -33,12 +37,14 @@ from lifecycle.rollout import (
     roll_back,
 )
 from lifecycle.spec import ModelSpec
+from steps.mirror_aliases import mirror_aliases
+from steps.version_files import substance_of
 
-POLICY = ROOT / "configs" / "policies" / "approval.yaml"
+POLICIES = ROOT / "configs" / "policies"
 
 
 class Deployment:
-    """One model's rollouts, with what is needed to change them.
+    """One model's rollouts in one environment, with what is needed to change them.
 
     Parameters
     ----------
@@ -50,18 +56,23 @@ class Deployment:
         self.workspace = workspace
         self.spec: ModelSpec = load_model(model, workspace.environment, models_folder())
         self.ops = OpsStore.open(workspace.services.ops)
-        self.rollouts = RolloutStore(self.ops)
-        self.policy = load_file(POLICY, ApprovalPolicy, {})
+        self.registry = Registry(workspace.services.registry)
+        self.environment = workspace.environment.name
+        self.rollouts = RolloutStore(self.ops, self.environment)
+        self.policy = load_file(POLICIES / "approval.yaml", ApprovalPolicy, workspace.environment.approval)
+        self.promotion = load_file(POLICIES / "promotion.yaml", PromotionPolicy, {})
 
     def current(self) -> Change:
         """How the newest rollout stands; ConfigError before the first."""
         found = self.rollouts.current(self.spec.name)
         if found is None:
-            raise ConfigError(f"{self.spec.name} was never deployed; accepted: run.py --pipeline deploy first")
+            raise ConfigError(
+                f"{self.spec.name} was never deployed in {self.environment}; accepted: run.py --pipeline deploy first"
+            )
         return found
 
-    def put(self, before: Change | None, state: RolloutState, actor: str, requested_by: str = "") -> Change:
-        """Put a change on record, then carry it out.
+    def put(self, before: Change, state: RolloutState, actor: str, findings: Sequence[Finding] = ()) -> Change:
+        """Put a change on record with what it was decided by, then carry it out.
 
         Raises
         ------
@@ -71,7 +82,7 @@ class Deployment:
             The ops store does not answer; or it did, and what follows could not be carried out, as the message then says.
         """
         now = datetime.now(UTC)
-        change = self.rollouts.change(before, state, self.spec.rollout, actor=actor, now=now, requested_by=requested_by)
+        change = self.rollouts.change(before, state, self.spec.rollout, actor=actor, now=now, findings=findings)
         try:
             self.carry_out(change)
         except UnavailableError as error:
@@ -89,20 +100,25 @@ class Deployment:
             return None
         return guarded(change.state, found.state, self.rollouts.blocked(self.spec.name))
 
-    def carry_out(self, change: Change) -> bool:
-        """Make registry and routing table agree with what is on record; whether anything had to be done."""
-        written = self.route(change)
-        self.mirror()
-        return written
+    def carry_out(self, change: Change) -> list[str]:
+        """Make registry and routing table agree with what is on record; what had to be done, in words."""
+        return self.route(change) + self.mirror()
 
-    def route(self, change: Change) -> bool:
-        """Make the routing table agree with what is on record; whether it had to be written."""
-        registry = Registry(self.workspace.services.registry)
-        return route(self.spec, change, self.ops, registry, ModelStore(serving_folder()))
+    def route(self, change: Change) -> list[str]:
+        """Make the routing table agree with what is on record; what had to be done, in words."""
+        store = ModelStore(serving_folder(self.workspace.environment))
+        written = route(self.spec, change, self.ops, self.registry, store)
+        return [f"routing table {change.generation} written"] if written else []
 
-    def mirror(self) -> None:
-        """Make the registry's aliases agree with what is on record."""
-        mirror(self.spec, self.ops, Registry(self.workspace.services.registry))
+    def mirror(self) -> list[str]:
+        """Make the registry's aliases agree with what is on record; what had to be done, in words."""
+        return mirror_aliases(self.ops, self.registry, self.spec.name, self.environment, datetime.now(UTC))
+
+    def approver(self, change: Change) -> Approver:
+        """Who has to agree to a rollout: never fewer than when it was asked for."""
+        size = ChangeSize(change.evidence.get("change", {}).get("size", ChangeSize.LARGE))
+        then = Approver(change.evidence.get("approver", Approver.NOBODY))
+        return stricter(then, self.policy.approver(self.spec.sensitivity, size))
 
     def standing(self, change: Change, now: datetime) -> Standing:
         """How the approval of a rollout stands; what was said before it was asked for does not count."""
@@ -111,31 +127,55 @@ class Deployment:
             if one.state.rollout_id == change.state.rollout_id
         )  # fmt: skip
         said = self.rollouts.approvals(self.spec.name, change.state.candidate)
-        words = [Word(one.person, one.approved, one.at) for one in said if one.at >= begun]
-        return standing(self.policy, self.spec.sensitivity, change.requested_by, words, now)
+        words = [Word(one.person, one.approved, one.at, one.substance) for one in said if one.at >= begun]
+        begun_with = change.evidence.get("substance", "")
+        team = self.spec.owner.team
+        found = standing(self.policy, self.approver(change), team, change.requested_by, words, begun_with, now)
+        # The registry is asked once the words decide, not at every look.
+        problem = self.differs(change) if found.granted else None
+        return found if problem is None else Standing(False, False, f"{found.reason}, but {problem}")
+
+    def differs(self, change: Change) -> str | None:
+        """Whether the registry holds other content for the version than the rollout began with, in words."""
+        begun_with = change.evidence.get("substance")
+        if begun_with is None or substance_of(self.registry, self.spec, change.state.candidate) == begun_with:
+            return None
+        return (
+            f"version {change.state.candidate} in the registry is not what was asked about; accepted: that very content, "
+            "or a deployment asked for anew"
+        )
 
 
-def status(model: str, stack: str, *, as_json: bool) -> None:
-    """Print how a model's rollout stands."""
-    deployment = Deployment(Workspace.open(stack), model)
+def status(model: str, stack: str, environment: str | None, *, as_json: bool) -> None:
+    """Print how a model's rollout stands, and what it rests on."""
+    deployment = Deployment(Workspace.open(stack, environment), model)
     change = deployment.current()
     waiting = change.state.stage is Stage.AWAITING_APPROVAL
     told = _told(change) | ({"approval": deployment.standing(change, datetime.now(UTC)).reason} if waiting else {})
     if as_json:
         print_json(told)
         return
-    console().print(
-        table(f"rollout of {model}", ("what", "value"), ((key, value) for key, value in told.items() if value))
-    )
+    told |= {"weights": _weights(change), "reasons": "; ".join(change.state.reasons), **_rests_on(change.evidence)}
+    for nested in ("evidence", "findings"):
+        told.pop(nested)
+    title = f"rollout of {model} in {deployment.environment}"
+    out = console()
+    out.print(table(title, ("what", "value"), ((key, value) for key, value in told.items() if value)))
+    if change.findings:
+        out.print(findings_table("what the last change was decided by", change.findings))
 
 
-def history(model: str, stack: str, at: str | None, *, as_json: bool) -> None:
-    """Print who moved a model's traffic, when, and why; with a moment, how it stood then."""
-    deployment = Deployment(Workspace.open(stack), model)
+def history(model: str, stack: str, environment: str | None, at: str | None, *, as_json: bool) -> None:
+    """Print who moved a model's traffic, when, and why; with a moment, which shares held then and who gave them."""
+    deployment = Deployment(Workspace.open(stack, environment), model)
+    where = deployment.environment
     until = None if at is None else parse_moment(at, "--at")
-    found = deployment.rollouts.history(model, limit=1 if until else 1_000, until=until)
-    if until is not None and not found:
-        raise ConfigError(f"{model} was not deployed at {until:%Y-%m-%d %H:%M} UTC; accepted: a later moment")
+    found = deployment.rollouts.history(model, limit=None, until=until)
+    if until is not None:
+        if not found:
+            raise ConfigError(f"{model} was not deployed in {where} at {_moment(until)}; accepted: a later moment")
+        # How it stood, back to the change that gave the shares: a pause or an approval asked for moves nobody.
+        found = [found[0], *itertools.takewhile(lambda one: one.weights == found[0].weights, found[1:])]
     if as_json:
         print_json([_told(change) for change in found])
         return
@@ -152,10 +192,14 @@ def history(model: str, stack: str, at: str | None, *, as_json: bool) -> None:
         for change in found
     ]
     columns = ("#", "since (UTC)", "version", "stage", "traffic", "by", "why")
-    console().print(table(f"{model} at {until:%Y-%m-%d %H:%M} UTC" if until else f"rollouts of {model}", columns, rows))
+    title = f"rollouts of {model} in {where}" if until is None else f"{model} in {where} at {_moment(until)}"
+    out = console()
+    if until is not None:
+        out.print(f"{_weights(found[0])} since {_moment(found[-1].at)}, by {found[-1].actor}", markup=False)
+    out.print(table(title, columns, rows))
 
 
-def act(action: str, model: str, by: str, reason: str, stack: str) -> None:
+def act(action: str, model: str, by: str, reason: str, stack: str, environment: str | None) -> None:
     """Pause, resume, promote or roll back a model's rollout, for a person's reason.
 
     Raises
@@ -167,7 +211,7 @@ def act(action: str, model: str, by: str, reason: str, stack: str) -> None:
     """
     if not reason.strip() or not by.strip():
         raise ConfigError(f"by {by!r}, reason {reason!r}; accepted: both given, not blank")
-    deployment = Deployment(Workspace.open(stack), model)
+    deployment = Deployment(Workspace.open(stack, environment), model)
     before = deployment.current()
     now = datetime.now(UTC)
     actions: dict[str, Callable[[RolloutState], RolloutState]] = {
@@ -188,15 +232,16 @@ def act(action: str, model: str, by: str, reason: str, stack: str) -> None:
     )
 
 
-def say(model: str, by: str, reason: str, stack: str, *, approved: bool) -> None:
+def say(model: str, by: str, reason: str, stack: str, environment: str | None, *, approved: bool) -> None:
     """Put a person's word on the rollout that waits for it, and let it begin when enough agreed.
 
     Raises
     ------
     ConfigError
-        Nothing waits, the person asked for it, or no reason is given.
+        Nothing waits, the person asked for it or has no say in it, no reason is given, or the registry's content is
+        another than what was asked about.
     """
-    deployment = Deployment(Workspace.open(stack), model)
+    deployment = Deployment(Workspace.open(stack, environment), model)
     before = deployment.current()
     if before.state.stage is not Stage.AWAITING_APPROVAL:
         raise ConfigError(
@@ -204,7 +249,17 @@ def say(model: str, by: str, reason: str, stack: str, *, approved: bool) -> None
         )
     if by.strip().casefold() == before.requested_by.strip().casefold():
         raise ConfigError(f"{by} asked for it; accepted: somebody else's approval")
-    deployment.rollouts.approve(model, before.state.candidate, by, approved, reason, datetime.now(UTC))
+    approver = deployment.approver(before)
+    if not deployment.policy.may_speak(by, approver, deployment.spec.owner.team):
+        raise ConfigError(
+            f"{by} has no say in it: the {approver.value.replace('_', ' ')} decides; accepted: somebody named for that in "
+            "configs/policies/approval.yaml"
+        )
+    problem = deployment.differs(before)
+    if problem is not None:
+        raise ConfigError(f"{model}: {problem}")
+    substance = before.evidence.get("substance", "")
+    deployment.rollouts.approve(model, before.state.candidate, by, approved, reason, datetime.now(UTC), substance)
     console().print(f"{model} version {before.state.candidate}: {settle(deployment, before)}", markup=False)
 
 
@@ -223,6 +278,27 @@ def _weights(change: Change) -> str:
     return ", ".join(f"{version}: {share:.0%}" for version, share in change.weights.items()) or "none"
 
 
+def _rests_on(evidence: Mapping[str, Any]) -> dict[str, str]:
+    """What a rollout began on, a line each."""
+    told = {}
+    if "change" in evidence:
+        told["change"] = f"{evidence['change']['size']}: {'; '.join(evidence['change']['reasons'])}"
+        told["who agrees"] = evidence["approver"].replace("_", " ")
+    brought = evidence.get("track_record")
+    if brought:
+        told["comes with"] = f"{brought['finding']['reason']}; rollouts {', '.join(brought['rollouts']) or 'none'}"
+        judged = [one["reason"] for one in brought["findings"]]
+        told["judged there"] = "; ".join(judged) or "by nothing: a first version has nobody beside it"
+    if brought and "override" in brought:
+        told["override"] = "{person}: {reason}".format(**brought["override"])
+    return told
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
 def _told(change: Change) -> dict[str, Any]:
     told = asdict(change) | {"state": change.state.to_dict(), "weights": dict(change.weights)}
+    told["findings"] = [one.to_dict() for one in change.findings]
     return {**told.pop("state"), **told, "reasons": list(change.state.reasons)}

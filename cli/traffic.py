@@ -67,7 +67,8 @@ class Sent:
 def send(
     model: str,
     stack: str,
-    gateway: str,
+    environment: str | None,
+    gateway: str | None,
     *,
     start: str | None,
     end: str | None,
@@ -89,14 +90,15 @@ def send(
     """
     if not (rate > 0 and math.isfinite(rate)):
         raise ConfigError(f"--rate {rate}; accepted: requests a second above 0")
-    if not gateway.startswith(("http://", "https://")):
+    if gateway is not None and not gateway.startswith(("http://", "https://")):
         raise ConfigError(f"--gateway {gateway!r}; accepted: an http or https address")
-    workspace = Workspace.open(stack)
+    workspace = Workspace.open(stack, environment)
     spec = load_model(model, workspace.environment, models_folder())
     workspace.ensure_sample_database()
     rows = _rows(spec, workspace, start, end, most)
+    address = gateway or f"http://127.0.0.1:{workspace.environment.port}"
     with showing_progress(f"traffic for {model}"):
-        sent = asyncio.run(_Client(spec, gateway, rate).send(rows, outcomes=outcomes))
+        sent = asyncio.run(_Client(spec, address, rate).send(rows, outcomes=outcomes))
     told = sent.to_dict()
     if as_json:
         print_json({"model": model, **told})

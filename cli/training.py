@@ -195,6 +195,7 @@ def _train(
                     "reason": request.reason,
                     "requested_by": request.requested_by,
                     "stack": request.stack,
+                    "environment": workspace.environment.name,
                     "command": invoked_as(),
                     "code_revision": git_revision(),
                     "lock_hash": lock_hash(),

@@ -30,7 +30,7 @@ class Workspace:
     stack
         The stack file in force.
     environment
-        The environment it names.
+        The environment that is played: the one it names, or another that was asked for.
     services
         Addresses of the outside world.
     """
@@ -40,8 +40,15 @@ class Workspace:
     services: Services
 
     @classmethod
-    def open(cls, stack_name: str) -> Workspace:
+    def open(cls, stack_name: str, environment_name: str | None = None) -> Workspace:
         """Prepare the process for a stack; idempotent.
+
+        Parameters
+        ----------
+        stack_name
+            Where pipelines run.
+        environment_name
+            Which environment to play there; None for the stack's own.
 
         Raises
         ------
@@ -54,7 +61,7 @@ class Workspace:
         os.environ[VAR] = str(var)
         _isolate(var)
         stack = load_stack(stack_name)
-        environment = load_environment(stack.environment)
+        environment = load_environment(environment_name or stack.environment)
         for name, address in stack.services.items():
             os.environ.setdefault(name, address)
         try:
@@ -106,6 +113,12 @@ class Workspace:
                 f"another process has been setting up {path.parent} for over {SETUP_SECONDS} s; "
                 f"accepted: wait, or stop the holder of {path}"
             ) from None
+
+
+def serving_environment(stack_name: str, environment_name: str | None) -> Environment:
+    """The environment that is played on a stack, without anything else being set up."""
+    os.environ[VAR] = str(var_folder())
+    return load_environment(environment_name or load_stack(stack_name).environment)
 
 
 def _isolate(var: Path) -> None:

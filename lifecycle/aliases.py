@@ -1,12 +1,13 @@
 """Which version is which to the rest of the world, and what a succession changes (R2.2, R3.8).
 
-The ops store keeps every assignment; the model registry's aliases mirror the newest ones.
+The ops store keeps every assignment, of each environment; the model registry's aliases mirror the newest ones.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 
 class Alias(enum.StrEnum):
@@ -71,3 +72,49 @@ def candidacy(version: str, current: Mapping[Alias, str], *, approved: bool) -> 
     if not approved and current.get(Alias.CHALLENGER) == version:
         return {Alias.CHALLENGER: None}
     return {}
+
+
+def registry_name(environment: str, alias: Alias) -> str:
+    """Name of an environment's alias in the model registry, which allows letters, digits, ``_`` and ``-``."""
+    return f"{environment}-{alias.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A version given an alias.
+
+    Parameters
+    ----------
+    assignment_id
+        In the ops store.
+    version
+        None: nobody has the part any more.
+    mirrored
+        Whether the registry was seen to hold it.
+    """
+
+    assignment_id: int
+    version: str | None
+    mirrored: bool
+
+
+def moved_by_hand(held: str | None, assignments: Sequence[Assignment]) -> bool:
+    """Tell whether somebody else than we moved an alias in the registry.
+
+    Parameters
+    ----------
+    held
+        Version the registry holds under the alias; None for none.
+    assignments
+        Ours, oldest first.
+
+    Returns
+    -------
+    bool
+        False when it is what we assigned last, or where an assignment that was not carried out yet, or was cut short,
+        left it.
+    """
+    ours: set[str | None] = {None}
+    for one in assignments:
+        ours = {one.version} if one.mirrored else ours | {one.version}
+    return held not in ours

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -93,6 +92,16 @@ class Manifest:
         """sha256 of the canonical JSON, in hex: names this version's files and all that is said of them."""
         return hashlib.sha256(self.to_json()).hexdigest()
 
+    @property
+    def substance(self) -> str:
+        """sha256, in hex, of all that decides an answer; what the version is said to be in words does not count.
+
+        It is what people approve: another text on the page asks nobody again, another byte of the model does.
+        """
+        inputs = [(feature.name, feature.kind) for feature in self.features]
+        decides = [self.model, self.version, self.content, self.backend, self.threshold, inputs, self.files]
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
     @classmethod
     def from_json(cls, text: bytes) -> Self:
         """Inverse of `to_json`; ConfigError for anything else."""
@@ -104,10 +113,11 @@ class Manifest:
                 InputFeature(**{**one, "values": tuple(one["values"])}) for one in values["features"]
             )
             made = cls(**values)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            check_names(made.model, made.version)
+            sensible = 0 <= made.threshold <= 1  # NaN is not
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ConfigError(f"not a manifest: {type(error).__name__}: {str(error)[:200]}") from None
-        check_names(made.model, made.version)
-        if not (0 <= made.threshold <= 1 and math.isfinite(made.threshold)):
+        if not sensible:
             raise ConfigError(f"manifest of {made.model}: threshold {made.threshold}; accepted: 0 to 1")
         return made
 

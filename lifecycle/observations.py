@@ -15,6 +15,8 @@ from lifecycle.spec import Business
 from lifecycle.spec import Rollout as Plan
 
 P95 = 0.95
+PAST_SECONDS = 3_600.0
+"""Of a baseline's answers before a step: enough to know how quick it was."""
 STRETCH_ROWS = 500
 """The version's rows from one fresh count of a `Watch` to the next. Counted in rows, as evidence is: what a long good time
 leaves in the newest stretch delays the judge by as many rows at most, however much traffic there is."""

@@ -129,7 +129,7 @@ def propose(
     state = RolloutState(
         rollout_id, model, candidate, baseline, strategy, Stage.AWAITING_APPROVAL, 0, now, blocked=tuple(blocked)
     )
-    return state if needs_approval else approve(state, now, "no approval asked for: the model is not sensitive")
+    return state if needs_approval else approve(state, now, "the policy asks for nobody's approval")
 
 
 def approve(state: RolloutState, now: datetime, reason: str) -> RolloutState:

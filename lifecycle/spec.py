@@ -609,12 +609,19 @@ class ModelSpec(Section):
 
 
 class Environment(Section):
-    """What differs between development, staging and production: differences only (R4.4)."""
+    """What differs between development, staging, canary and production: differences only (R4.4)."""
 
     name: Name = Field(description="Equal to the file's name without .yaml.")
     now: Literal["wall_clock", "newest_row"] = Field(
         "wall_clock",
         description="as-of when none is given: the clock, or the newest row of a historic sample database.",
+    )
+    port: Annotated[int, Field(ge=1, le=65_535), Unit("port number")] = Field(
+        8500, description="Where its gateway listens on one machine that plays several environments."
+    )
+    folder: Name = Field("serving", description="Folder of its gateway's state, in var.")
+    approval: dict[str, Any] = Field(
+        default_factory=dict, description="Keys of configs/policies/approval.yaml that differ here, by dotted path."
     )
     overrides: dict[str, Any] = Field(
         default_factory=dict, description="Keys of the model file that differ here, by dotted path."

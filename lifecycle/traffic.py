@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import hashlib
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, Self
 
 from lifecycle.errors import ConfigError
@@ -147,7 +148,11 @@ def point(model: str, candidate: str, entity: str) -> float:
     >>> point("flight_delay", "2", "M00001") == point("flight_delay", "2", "M00001")
     True
     """
-    # Keyed, so that whoever names entities cannot tell where a candidate's share lies without knowing the draw.
-    key = hashlib.blake2b(f"{model}\0{candidate}".encode(), digest_size=16).digest()
-    drawn = hashlib.blake2b(entity.encode("utf-8", "surrogatepass"), digest_size=8, key=key).digest()
+    drawn = hashlib.blake2b(entity.encode("utf-8", "surrogatepass"), digest_size=8, key=_key(model, candidate)).digest()
     return (int.from_bytes(drawn) >> 11) / (_POINTS >> 11)
+
+
+@lru_cache(4_096)
+def _key(model: str, candidate: str) -> bytes:
+    # Keyed, so that whoever names entities cannot tell where a candidate's share lies without knowing the draw.
+    return hashlib.blake2b(f"{model}\0{candidate}".encode(), digest_size=16).digest()

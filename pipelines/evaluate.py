@@ -16,7 +16,9 @@ from steps.load_model_file import load_model_file
 
 
 @pipeline(name="evaluate")
-def evaluate(spec: ModelSpec, version: str, window: dict[str, str], snapshot: str, run_id: str) -> None:
+def evaluate(
+    spec: ModelSpec, version: str, window: dict[str, str], snapshot: str, environment: str, run_id: str
+) -> None:
     """Evaluate one version.
 
     Parameters
@@ -29,12 +31,14 @@ def evaluate(spec: ModelSpec, version: str, window: dict[str, str], snapshot: st
         ``start``, ``end``, ``as_of``: ISO 8601 moments; empty when a snapshot is given.
     snapshot
         Id of a snapshot that was kept; empty to fetch the window.
+    environment
+        Whose live version it is measured beside.
     run_id
         The ops store's run.
     """
     model_file = load_model_file(spec=spec)
     rows = Client().get_artifact_version(snapshot) if snapshot else fetch_window(spec=model_file, **window)
-    evaluate_version(snapshot=rows, version=version, spec=model_file, run_id=run_id)
+    evaluate_version(snapshot=rows, version=version, spec=model_file, environment=environment, run_id=run_id)
 
 
 def find_snapshot(name: str) -> str:
@@ -48,7 +52,14 @@ def find_snapshot(name: str) -> str:
 
 
 def run_evaluate_pipeline(
-    spec: ModelSpec, version: str, *, data: str | None, window: tuple[datetime, datetime], as_of: datetime, run_id: str
+    spec: ModelSpec,
+    version: str,
+    *,
+    data: str | None,
+    window: tuple[datetime, datetime],
+    environment: str,
+    as_of: datetime,
+    run_id: str,
 ) -> None:
     """Run the pipeline on the active stack and wait for its end.
 
@@ -69,5 +80,6 @@ def run_evaluate_pipeline(
         version=version,
         window={} if data else moments,
         snapshot=find_snapshot(data) if data else "",
+        environment=environment,
         run_id=run_id,
     )

@@ -37,7 +37,7 @@ def train(spec: ModelSpec, as_of: str, run_id: str, facts: dict[str, str]) -> No
     run_id
         The ops store's run.
     facts
-        What is recorded with the version: reason, who asked, code revision, lock hash.
+        What is recorded with the version: environment, reason, who asked, code revision, lock hash.
     """
     # The fingerprints are what a step reads of the model file: with equal inputs, an earlier result is reused, so a
     # new gate threshold judges anew and does not train anew.
@@ -69,7 +69,7 @@ def train(spec: ModelSpec, as_of: str, run_id: str, facts: dict[str, str]) -> No
         split=split,
         tuning=tuning,
         model=model,
-        champion=find_champion(spec=model_file),
+        champion=find_champion(spec=model_file, environment=facts["environment"]),
         spec=model_file,
         evaluation_key=spec.fingerprint("features", "label", "sensitive", "evaluation", "business"),
     )

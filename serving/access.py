@@ -75,13 +75,22 @@ MATRIX: dict[tuple[str, str], Role | None] = {
     ("GET", "/v2/health/live"): None,
     ("GET", "/v2/health/ready"): None,
     ("POST", "/v1/models/{model}:predict"): Role.PREDICT,
+    ("POST", "/v1/models/{model}/versions/{version}:predict"): Role.PREDICT,
+    ("POST", "/v1/models/{model}/labels/{label}:predict"): Role.PREDICT,
     ("POST", "/v2/models/{model}/infer"): Role.PREDICT,
+    ("POST", "/v2/models/{model}/versions/{version}/infer"): Role.PREDICT,
     ("POST", "/models/{model}/predict"): Role.PREDICT,
     ("GET", "/v1/models/{model}"): Role.PREDICT,
+    ("GET", "/v1/models/{model}/versions/{version}"): Role.PREDICT,
+    ("GET", "/v1/models/{model}/labels/{label}"): Role.PREDICT,
     ("GET", "/v1/models/{model}/metadata"): Role.PREDICT,
+    ("GET", "/v1/models/{model}/versions/{version}/metadata"): Role.PREDICT,
+    ("GET", "/v1/models/{model}/labels/{label}/metadata"): Role.PREDICT,
     ("GET", "/v2"): Role.PREDICT,
     ("GET", "/v2/models/{model}"): Role.PREDICT,
+    ("GET", "/v2/models/{model}/versions/{version}"): Role.PREDICT,
     ("GET", "/v2/models/{model}/ready"): Role.PREDICT,
+    ("GET", "/v2/models/{model}/versions/{version}/ready"): Role.PREDICT,
     ("GET", "/models"): Role.PREDICT,
     ("GET", "/openapi.json"): Role.PREDICT,
     ("GET", "/docs"): Role.PREDICT,
@@ -129,6 +138,8 @@ class Access:
         Requests it may make at once.
     clock
         Monotonic seconds.
+    file
+        Where the keys are from, for `follow`; None where they stay as they are.
     """
 
     def __init__(
@@ -139,14 +150,39 @@ class Access:
         rate: float | None,
         burst: int,
         clock: Callable[[], float],
+        file: Path | None = None,
     ) -> None:
         self._keys = dict(keys)
+        self._file = file
+        self._stamp: tuple[int, int] | None = None  # read once more at first: it may have been written since
+        self.problem: str | None = None
+        """Why the file of keys as it now is cannot be followed; None while it is in force."""
         self._tokens = tokens
         self._open_as = open_as
         self._rate, self._burst, self._clock = rate, burst, clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._checked: OrderedDict[str, tuple[float, Principal]] = OrderedDict()
         self._provider: Any = None
+
+    def follow(self) -> bool:
+        """Put the file of keys in force when it was written anew; whether it was.
+
+        The first key closes a gateway that was open to everybody. It does not open again by losing the last one, and a
+        file that cannot be read changes nothing: `problem` says why.
+        """
+        stamp = _stamp(self._file)
+        if self._file is None or stamp == self._stamp:
+            return False
+        self._stamp = stamp
+        try:
+            self._keys = load_keys(self._file)
+        except ConfigError as error:
+            self.problem = str(error)
+            return True
+        self.problem = None
+        if self._keys:
+            self._open_as = None
+        return True
 
     def admit(self, role: Role | None, credential: str | None) -> Principal:
         """Recognise a client and let it in.
@@ -229,6 +265,17 @@ class Access:
         self._buckets.move_to_end(client)
         while len(self._buckets) > MOST_CACHED:
             self._buckets.popitem(last=False)
+
+
+def _stamp(file: Path | None) -> tuple[int, int] | None:
+    """What changes when a file is written anew; None without one."""
+    if file is None:
+        return None
+    try:
+        status = file.stat()
+    except OSError:  # not there, or not to be read: `load_keys` says which
+        return None
+    return status.st_mtime_ns, status.st_ino
 
 
 ANYBODY = Principal("anybody", frozenset())

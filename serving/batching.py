@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
 from adapters.prediction_log import Outcome, Prediction, PredictionLog, encode
 from lifecycle.errors import UnavailableError
+from lifecycle.redaction import redacted
 from lifecycle.traffic import Role
 from serving.dialects import Scored
+from serving.lanes import Lane, LaneFullError
 from serving.measures import Measures
 from serving.versions import Loaded
 
@@ -48,7 +52,7 @@ class Job:
     received
         Monotonic seconds when the request was read.
     done
-        Resolved with the scored rows, `VersionFailed` or `Unrecorded`; None for a shadow, which nobody waits for.
+        Called with the scored rows, `VersionFailed` or `Unrecorded`; None for a shadow, which nobody waits for.
     """
 
     loaded: Loaded
@@ -58,7 +62,7 @@ class Job:
     ids: Sequence[str]
     client: str
     received: float
-    done: asyncio.Future[list[Scored]] | None
+    done: Callable[[list[Scored] | VersionFailed | Unrecorded], None] | None
 
 
 class VersionFailed(Exception):
@@ -66,8 +70,17 @@ class VersionFailed(Exception):
 
 
 @dataclass(slots=True)
+class _Group:
+    """What is put on record together."""
+
+    records: list[bytes]
+    answers: list[tuple[Job, list[Scored] | None]]
+    outcomes: list[asyncio.Future[None]]
+
+
+@dataclass(slots=True)
 class Batcher:
-    """One queue for all versions of a gateway; `run` empties it until `close`.
+    """One queue for all versions of a gateway: what waits while a group is written makes up the next one.
 
     Parameters
     ----------
@@ -86,33 +99,41 @@ class Batcher:
     _shadows: deque[Job] = field(default_factory=deque)
     _shadow_rows: int = 0
     _outcomes: deque[tuple[list[bytes], asyncio.Future[None]]] = field(default_factory=deque)
-    _wake: asyncio.Event = field(default_factory=asyncio.Event)
-    _closing: bool = False
+    _at_work: bool = False
+    _idle: asyncio.Event = field(default_factory=asyncio.Event)
     _answered: int = 0
     _sent_before: int = 0
-    _writer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "prediction-log"))
+    _to_write: SimpleQueue[tuple[_Group, int] | None] = field(default_factory=SimpleQueue)
+    _writer: threading.Thread | None = None
     _scorer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "scoring"))
     _shadow_scorer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "shadow"))
     _shadow_task: asyncio.Task[None] | None = None
     _shadow_records: list[bytes] = field(default_factory=list)
+    _away: set[asyncio.Task[None]] = field(default_factory=set)
+    _back: deque[tuple[Job, list[Scored] | None, list[bytes]]] = field(default_factory=deque)
 
-    async def answer(self, job: Job) -> list[Scored]:
-        """Queue a job and wait for its answer.
+    def start(self) -> None:
+        """Begin to answer, in the running loop."""
+        loop = asyncio.get_running_loop()
+        self._writer = threading.Thread(target=self._write, args=(loop,), name="prediction-log", daemon=True)
+        self._writer.start()
+        self._idle.set()
 
-        Raises
-        ------
-        VersionFailed
-            The version could not score.
-        Unrecorded
-            The answer is not on record, so it is not given.
-        """
-        assert job.done is not None
-        self._waiting.append(job)
-        self._wake.set()
-        return await job.done
+    def answer(self, *jobs: Job) -> None:
+        """Queue jobs; each is told through `Job.done` once it is on record, or cannot be."""
+        for job in jobs:
+            if job.loaded.lane is None:
+                self._waiting.append(job)
+            else:
+                self._send_away(job, job.loaded.lane)
+        if self._waiting:
+            self._wake()
 
     def shadow(self, job: Job) -> None:
         """Score rows beside the live version, when there is time; those that come too fast are dropped and counted."""
+        if job.loaded.lane is not None:
+            self._send_away(job, job.loaded.lane)
+            return
         if self._shadow_rows + len(job.rows) > MOST_SHADOW_ROWS:
             self.measures.shadow_dropped.labels(job.loaded.manifest.model).inc(len(job.rows))
             return
@@ -125,31 +146,32 @@ class Batcher:
         """Put outcomes on record; Unrecorded when the log does not take them."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._outcomes.append(([encode(one) for one in outcomes], done))
-        self._wake.set()
+        self._wake()
         await done
 
-    async def run(self) -> None:
-        """Answer until closed; what waits then is answered first."""
-        while not (self._closing and not (self._waiting or self._outcomes or self._shadow_records)):
-            await self._wake.wait()
-            self._wake.clear()
-            while self._waiting or self._outcomes or self._shadow_records:
-                await self._group()
-            if self._closing:
-                break
-
     async def close(self) -> None:
-        """Let `run` end after what waits, and say that all answers left."""
-        self._closing = True
-        self._wake.set()
-
-    def shut(self) -> None:
-        """Close the log: every answer has been handed over."""
-        for pool in (self._writer, self._scorer, self._shadow_scorer):
+        """Answer what waits, and close the log."""
+        if self._shadow_task is not None:
+            await self._shadow_task
+        while self._away:
+            await asyncio.wait(self._away)
+        await self._idle.wait()
+        await asyncio.sleep(0)  # the last answers leave
+        self._to_write.put(None)
+        if self._writer is not None:
+            await asyncio.to_thread(self._writer.join)
+        for pool in (self._scorer, self._shadow_scorer):
             pool.shutdown(wait=True)
         self.predictions.close()
 
-    async def _group(self) -> None:
+    def _wake(self) -> None:
+        """Form a group in the next turn of the loop, so that all requests read in this one are in it."""
+        if not self._at_work:
+            self._at_work = True
+            self._idle.clear()
+            asyncio.get_running_loop().call_soon(self._form)
+
+    def _form(self) -> None:
         jobs: list[Job] = []
         rows = 0
         while self._waiting and (not jobs or rows + len(self._waiting[0].rows) <= ROWS_A_GROUP):
@@ -158,94 +180,151 @@ class Batcher:
         outcomes = list(self._outcomes)
         self._outcomes.clear()
         shadows, self._shadow_records = self._shadow_records, []
-        by_version: dict[tuple[str, str], list[Job]] = {}
+        by_version: dict[int, list[Job]] = {}
         for job in jobs:
-            by_version.setdefault((job.loaded.manifest.model, job.loaded.manifest.version), []).append(job)
-        answers: list[tuple[Job, list[Scored] | None]] = []
+            by_version.setdefault(id(job.loaded), []).append(job)
         records = [*itertools.chain.from_iterable(one for one, _ in outcomes), *shadows]
-        for together in by_version.values():
-            scores, error = await self._scores(together)
-            start = 0
-            for job in together:
-                part = None if scores is None else scores[start : start + len(job.rows)]
-                start += len(job.rows)
-                made, told = _answers(job, part, error)
-                answers.append((job, made))
-                records += told
-        failure = await self._append(records)
-        for job, made in answers:
-            self._settle(job, made, failure)
-        for _, done in outcomes:
+        group = _Group(records, [], [done for _, done in outcomes])
+        while self._back:
+            job, made, told = self._back.popleft()
+            group.answers.append((job, made))
+            group.records += told
+        if rows <= ROWS_IN_LOOP:
+            for together in by_version.values():
+                _add(group, together, *_scores(together))
+            self._put(group)
+        else:
+            asyncio.get_running_loop().create_task(self._form_large(group, list(by_version.values())))
+
+    async def _form_large(self, group: _Group, by_version: list[list[Job]]) -> None:
+        loop = asyncio.get_running_loop()
+        for together in by_version:
+            _add(group, together, *await loop.run_in_executor(self._scorer, _scores, together))
+        self._put(group)
+
+    def _put(self, group: _Group) -> None:
+        if not group.records:
+            self._settle(group, None, None)
+            return
+        # The answers of the group before the last have left: a whole turn of the loop lies between.
+        through, self._sent_before = self._sent_before, self._answered
+        self._to_write.put((group, through))
+
+    def _write(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Append groups, in the writer's thread."""
+        while (told := self._to_write.get()) is not None:
+            group, through = told
+            last, failure = None, None
+            try:
+                last = self.predictions.append(group.records, through)
+            except UnavailableError as error:
+                failure = str(error)
+            except Exception as error:  # noqa: BLE001 - an answer that is not on record is refused, whatever the reason
+                failure = f"{type(error).__name__}: {error}"
+            loop.call_soon_threadsafe(self._settle, group, last, failure)
+
+    def _settle(self, group: _Group, last: int | None, failure: str | None) -> None:
+        """Answer a group that is on record, or that cannot be."""
+        if last is not None:
+            self._answered = last
+        if failure is not None:
+            self.measures.unrecorded.inc(len(group.records))
+            log.warning("not on record: %s", failure)
+        now = time.monotonic()
+        for job, made in group.answers:
+            try:
+                self._settle_job(job, made, failure, now)
+            except Exception:  # one answer that cannot be given holds up no other
+                log.exception("an answer was not given")
+        for done in group.outcomes:
             if not done.done():
                 if failure is None:
                     done.set_result(None)
                 else:
                     done.set_exception(Unrecorded(failure))
-
-    async def _scores(self, jobs: Sequence[Job]) -> tuple[np.ndarray[Any, Any] | None, str]:
-        loaded = jobs[0].loaded
-        rows = [row for job in jobs for row in job.rows]
-
-        def score() -> np.ndarray[Any, Any]:
-            return loaded.backend.score(loaded.rows.columns(rows))
-
-        try:
-            if len(rows) <= ROWS_IN_LOOP:
-                return score(), ""
-            return await asyncio.get_running_loop().run_in_executor(self._scorer, score), ""
-        except Exception as error:  # noqa: BLE001 - whatever a model does, its failure is counted and answered
-            log.warning("%s version %s failed: %s", loaded.manifest.model, loaded.manifest.version, error)
-            return None, f"{type(error).__name__}: {error}"[:500]
-
-    async def _append(self, records: list[bytes]) -> str | None:
-        """Put a group on record; why it is not, or None."""
-        if not records:
-            return None
-        # The answers of the group before the last have left: a whole turn of the loop lies between.
-        through, self._sent_before = self._sent_before, self._answered
-        try:
-            self._answered = await asyncio.get_running_loop().run_in_executor(
-                self._writer, self.predictions.append, records, through
-            )
-        except UnavailableError as error:
-            self.measures.unrecorded.inc(len(records))
-            log.warning("not on record: %s", error)
-            return str(error)
-        return None
-
-    def _settle(self, job: Job, made: list[Scored] | None, failure: str | None) -> None:
-        manifest = job.loaded.manifest
-        labels = (manifest.model, manifest.version, job.role.value)
-        if made is None:
-            self.measures.errors.labels(*labels).inc(len(job.rows))
+        self._at_work = False
+        if self._waiting or self._outcomes or self._shadow_records or self._back:
+            self._wake()
         else:
-            self.measures.rows.labels(*labels).inc(len(job.rows))
-        self.measures.latency.labels(*labels).observe(time.monotonic() - job.received)
-        if job.done is None or job.done.done():  # the client has gone
+            self._idle.set()
+
+    def _settle_job(self, job: Job, made: list[Scored] | None, failure: str | None, now: float) -> None:
+        manifest = job.loaded.manifest
+        tally = self.measures.tally(manifest.model, manifest.version, job.role)
+        if made is None:
+            tally.errors += len(job.rows)
+        else:
+            tally.rows += len(job.rows)
+        tally.took(now - job.received)
+        if job.done is None:
             return
         if failure is not None and not self.answer_unrecorded:
-            job.done.set_exception(Unrecorded(failure))
+            job.done(Unrecorded(failure))
         elif made is None:
-            job.done.set_exception(VersionFailed(f"{manifest.model} version {manifest.version} failed"))
+            job.done(VersionFailed(f"{manifest.model} version {manifest.version} failed"))
         else:
-            job.done.set_result(made)
+            job.done(made)
+
+    def _send_away(self, job: Job, lane: Lane) -> None:
+        """Let a version be asked over the network while others answer."""
+        task = asyncio.get_running_loop().create_task(self._score_away(job, lane))
+        self._away.add(task)
+        task.add_done_callback(self._away.discard)
+
+    async def _score_away(self, job: Job, lane: Lane) -> None:
+        """Score over the network; the rows join the next group that is recorded."""
+        scores, error = None, ""
+        try:
+            scores = await lane.score(job.rows)
+        except LaneFullError as full:
+            if job.done is None:
+                self.measures.shadow_dropped.labels(job.loaded.manifest.model).inc(len(job.rows))
+                return
+            error = _told(full)
+        except Exception as failed:  # noqa: BLE001 - whatever a model does, its failure is counted and answered
+            error = _told(failed)
+        made, records = _answers(job, scores, error)
+        if job.done is None:
+            self._shadow_records += records
+        else:
+            self._back.append((job, made, records))
+        self._wake()
 
     async def _score_shadows(self) -> None:
         while self._shadows:
             job = self._shadows.popleft()
             self._shadow_rows -= len(job.rows)
-            loaded = job.loaded
-            scores, error = None, ""
-            try:
-                scores = await asyncio.get_running_loop().run_in_executor(
-                    self._shadow_scorer,
-                    lambda loaded=loaded, job=job: loaded.backend.score(loaded.rows.columns(job.rows)),
-                )
-            except Exception as failed:  # noqa: BLE001 - a shadow's failure is on record and changes nothing else
-                error = f"{type(failed).__name__}: {failed}"[:500]
-            _, records = _answers(job, scores, error)
-            self._shadow_records += records
-            self._wake.set()
+            scores, error = await asyncio.get_running_loop().run_in_executor(self._shadow_scorer, _scores, [job])
+            self._shadow_records += _answers(job, scores, error)[1]
+            self._wake()
+
+
+def _scores(jobs: Sequence[Job]) -> tuple[np.ndarray[Any, Any] | None, str]:
+    """Score jobs of one version together; no scores, and why, when it fails."""
+    loaded = jobs[0].loaded
+    rows = jobs[0].rows if len(jobs) == 1 else [row for job in jobs for row in job.rows]
+    try:
+        scores = loaded.backend.score(loaded.rows.columns(rows))
+        if scores.shape != (len(rows),):
+            raise ValueError(f"{scores.shape} scores for {len(rows)} rows")  # noqa: TRY301 - a failure like any other
+    except Exception as error:  # noqa: BLE001 - whatever a model does, its failure is counted and answered
+        told = _told(error)
+        log.warning("%s version %s failed: %s", loaded.manifest.model, loaded.manifest.version, told)
+        return None, told
+    return scores, ""
+
+
+def _told(error: Exception) -> str:
+    return redacted(f"{type(error).__name__}: {str(error)[:500]}")
+
+
+def _add(group: _Group, jobs: Sequence[Job], scores: np.ndarray[Any, Any] | None, error: str) -> None:
+    start = 0
+    for job in jobs:
+        made, records = _answers(job, None if scores is None else scores[start : start + len(job.rows)], error)
+        start += len(job.rows)
+        group.answers.append((job, made))
+        group.records += records
 
 
 def _answers(job: Job, scores: np.ndarray[Any, Any] | None, error: str) -> tuple[list[Scored] | None, list[bytes]]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
 
 from adapters.prediction_log import Entry, Prediction
-from serving.rows import MOST_ROWS, InvalidRequest
+from serving.rows import LONGEST_ENTITY, MOST_PROBLEMS, InvalidRequest, counted
 
-MOST_REMEMBERED = 500_000
+MOST_REMEMBERED = 320_000
+GENERATIONS = 16
+MOST_OF_ENTITY = 8
+"""Predictions of one entity remembered in each generation: the newest."""
 Status = Literal["recorded", "late", "duplicate", "contradicts", "unknown"]
 
 
@@ -35,40 +39,55 @@ class OutcomeBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 @dataclass(slots=True)
-class Remembered:
-    """A prediction that may still get its label."""
+class _Generation:
+    """Predictions that are forgotten together: plain texts and numbers, which the garbage collector need not visit."""
 
-    at: float
-    label: int | None = None
+    at: dict[str, float] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)
+    newest: dict[str, str | tuple[str, ...]] = field(default_factory=dict)
 
 
 class OutcomeIndex:
-    """The newest predictions by request id and by entity; older ones are joined from the log."""
+    """The newest predictions by request id and by entity; older ones are joined from the record.
 
-    def __init__(self) -> None:
-        self._by_id: OrderedDict[tuple[str, str], Remembered] = OrderedDict()
-        self._by_entity: dict[tuple[str, str], list[tuple[float, str]]] = {}
+    Parameters
+    ----------
+    most
+        Predictions remembered, at most and to within one of `GENERATIONS`; the oldest are forgotten together, so that
+        forgetting costs no answer its time.
+    """
+
+    def __init__(self, most: int = MOST_REMEMBERED) -> None:
+        self._room = max(1, most // GENERATIONS)
+        self._generations: deque[_Generation] = deque([_Generation()], maxlen=GENERATIONS)
+        self._young = self._generations[-1]
 
     def predicted(self, model: str, request_id: str, entity: str, at: float) -> None:
         """Remember a prediction."""
-        self._by_id[model, request_id] = Remembered(at)
+        young = self._young
+        if len(young.at) >= self._room:
+            young = self._young = _Generation()
+            self._generations.append(young)
+        key = f"{model}\0{request_id}"
+        young.at[key] = at
+        young.labels.pop(key, None)
         if entity != request_id:
-            self._by_entity.setdefault((model, entity), []).append((at, request_id))
-        while len(self._by_id) > MOST_REMEMBERED:
-            self._by_id.popitem(last=False)
-        if len(self._by_entity) > MOST_REMEMBERED:
-            self._by_entity.pop(next(iter(self._by_entity)))
+            of = f"{model}\0{entity}"
+            before = young.newest.get(of)
+            if before is None:
+                young.newest[of] = key
+            else:
+                known = before if isinstance(before, tuple) else (before,)
+                young.newest[of] = (*known[1 - MOST_OF_ENTITY :], key)
 
     def restore(self, entries: Iterable[Entry]) -> None:
-        """Remember what the log holds."""
+        """Remember what is on record."""
         for entry in entries:
             record = entry.record
             if isinstance(record, Prediction) and record.role != "shadow":
                 self.predicted(record.model, record.request_id, record.entity, record.at)
             elif not isinstance(record, Prediction):
-                known = self._by_id.get((record.model, record.request_id))
-                if known is not None:
-                    known.label = record.label
+                self.labelled(record.model, record.request_id, record.label)
 
     def place(self, row: OutcomeRow, late_after: float, now: float) -> tuple[Status, str]:
         """Find a label's prediction.
@@ -84,29 +103,39 @@ class OutcomeIndex:
         -------
         status
             recorded, late (recorded all the same), duplicate (the same label again), contradicts (another label than
-            the one on record), or unknown: no such prediction in memory, recorded for the log's own join.
+            the one on record), or unknown: no such prediction in memory, recorded, to be joined from the record.
         request_id
             The prediction's; empty when unknown and none was given.
         """
         request_id = row.request_id or self._of_entity(row)
-        known = self._by_id.get((row.model, request_id)) if request_id else None
+        key = f"{row.model}\0{request_id}"
+        known = self._holding(key) if request_id else None
         if known is None:
             return "unknown", request_id
-        if known.label is not None:
-            return ("duplicate" if known.label == row.label else "contradicts"), request_id
-        return ("late" if now - known.at > late_after else "recorded"), request_id
+        label = known.labels.get(key)
+        if label is not None:
+            return ("duplicate" if label == row.label else "contradicts"), request_id
+        return ("late" if now - known.at[key] > late_after else "recorded"), request_id
 
     def labelled(self, model: str, request_id: str, label: int) -> None:
         """Remember that a prediction has its label."""
-        known = self._by_id.get((model, request_id))
+        key = f"{model}\0{request_id}"
+        known = self._holding(key)
         if known is not None:
-            known.label = label
+            known.labels[key] = label
+
+    def _holding(self, key: str) -> _Generation | None:
+        return next((one for one in reversed(self._generations) if key in one.at), None)
 
     def _of_entity(self, row: OutcomeRow) -> str:
-        """The entity's newest prediction, or its newest up to a moment."""
-        found = self._by_entity.get((row.model, row.entity or ""), [])
+        """The entity's newest prediction, or its newest up to a moment; empty when it is none of those remembered."""
         until = float("inf") if row.at is None else row.at
-        return next((name for at, name in reversed(found) if at <= until), "")
+        for generation in reversed(self._generations):
+            found = generation.newest.get(f"{row.model}\0{row.entity}", ())
+            for key in reversed(found if isinstance(found, tuple) else (found,)):
+                if generation.at[key] <= until:
+                    return key.partition("\0")[2]
+        return ""
 
 
 def read_outcomes(body: bytes) -> list[OutcomeRow]:
@@ -114,22 +143,27 @@ def read_outcomes(body: bytes) -> list[OutcomeRow]:
     try:
         rows = msgspec.json.decode(body, type=OutcomeBody).outcomes
     except (msgspec.ValidationError, msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise InvalidRequest(
-            [f"{str(error)[:300]}; accepted: outcomes of model, label, and request_id or entity"]
-        ) from None
-    problems = []
+        # A key that nobody knows may be anything, a secret too: it is not repeated.
+        told = re.sub(r"unknown field `.*`(?= - at `|$)", "an unknown field", str(error), flags=re.DOTALL)
+        raise InvalidRequest([f"{told[:300]}; accepted: outcomes of model, label, and request_id or entity"]) from None
+    if not rows:
+        raise InvalidRequest(["no outcomes; accepted: at least one"])
+    counted(len(rows))
+    problems: list[str] = []
     now = time.time()
     for place, row in enumerate(rows):
+        if len(problems) >= MOST_PROBLEMS:
+            break
         if (row.request_id is None) == (row.entity is None):
             problems.append(f"outcomes[{place}]: accepted: request_id or entity, and only one")
         if row.label not in (0, 1):
-            problems.append(f"outcomes[{place}].label: is {row.label}; accepted: 0 or 1")
+            problems.append(f"outcomes[{place}].label: accepted: 0 or 1")
+        if len(row.request_id or "") > LONGEST_ENTITY or len(row.entity or "") > LONGEST_ENTITY:
+            problems.append(f"outcomes[{place}]: accepted: names of at most {LONGEST_ENTITY} characters")
         for name in ("at", "observed_at"):
             moment = getattr(row, name)
             if moment is not None and not 0 <= moment <= now + 86_400:
-                problems.append(f"outcomes[{place}].{name}: is {moment:g}; accepted: Unix seconds that have been")
-    if not rows or len(rows) > MOST_ROWS:
-        problems.append(f"{len(rows):,} outcomes; accepted: 1 to {MOST_ROWS:,}")
+                problems.append(f"outcomes[{place}].{name}: accepted: Unix seconds that have been")
     if problems:
-        raise InvalidRequest(problems[:20])
+        raise InvalidRequest(problems)
     return rows

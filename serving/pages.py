@@ -1,19 +1,26 @@
-"""Everything of the gateway that is not a prediction: health, metadata, metrics, state, and the OpenAPI document."""
+"""Everything of the gateway that is not a prediction: health, metadata, metrics, state (R2.3)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from serving import dialects
+from serving.document import document
 from serving.versions import Loaded, Served
 
 if TYPE_CHECKING:
     from serving.gateway import Gateway
 
 TITLE = "ProDecks gateway"
+_AVAILABLE = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+
+
+class NotServed(Exception):
+    """No such model, version or label is in memory."""
 
 
 def pages(gateway: Gateway) -> FastAPI:
@@ -24,17 +31,19 @@ def pages(gateway: Gateway) -> FastAPI:
     gateway
         Whose state the pages show.
     """
-    app = FastAPI(title=TITLE, docs_url="/docs", redoc_url=None, openapi_url="/openapi.json")
+    app = FastAPI(
+        title=TITLE, docs_url="/docs", redoc_url=None, openapi_url="/openapi.json", swagger_ui_oauth2_redirect_url=None
+    )
 
     @app.get("/healthz", tags=["health"])
-    def healthz() -> dict[str, str]:
+    def healthz() -> Response:
         """Whether the process answers."""
-        return {"status": "ok"}
+        return JSONResponse({"status": "ok"})
 
     @app.get("/v2/health/live", tags=["health"])
-    def live() -> dict[str, bool]:
+    def live() -> Response:
         """Whether the process answers; Open Inference."""
-        return {"live": True}
+        return JSONResponse({"live": True})
 
     @app.get("/v2/health/ready", tags=["health"])
     def ready() -> Response:
@@ -44,50 +53,45 @@ def pages(gateway: Gateway) -> FastAPI:
         return JSONResponse({"ready": good}, 200 if good else 503)
 
     @app.get("/models", tags=["models"])
-    def models() -> dict[str, Any]:
+    def models() -> Response:
         """Models that are served, and by which versions."""
-        return {name: served.routing.to_dict() for name, served in gateway.models.served.items()}
+        return JSONResponse({name: served.routing.to_dict() for name, served in gateway.models.served.items()})
 
-    @app.get("/v1/models/{model}", tags=["TensorFlow Serving"])
-    def tfs_status(model: str) -> Response:
-        """State of each version in memory; TensorFlow Serving."""
-        served = gateway.models.served.get(model)
-        if served is None:
-            return unknown(model)
-        status = {"error_code": "OK", "error_message": ""}
-        told = [{"version": version, "state": "AVAILABLE", "status": status} for version in served.versions]
-        return JSONResponse({"model_version_status": told})
+    def tfs_status(model: str, version: str | None = None, label: str | None = None) -> Response:
+        """State of each version in memory, or of one; TensorFlow Serving."""
+        named = found(gateway, model, version, label)
+        told = list(gateway.models.served[model].versions) if version is label is None else [named.manifest.version]
+        return JSONResponse({"model_version_status": [{"version": one, **_AVAILABLE} for one in told]})
 
-    @app.get("/v1/models/{model}/metadata", tags=["TensorFlow Serving"])
-    def tfs_metadata(model: str) -> Response:
+    def tfs_metadata(model: str, version: str | None = None, label: str | None = None) -> Response:
         """Signature; TensorFlow Serving."""
-        served = gateway.models.served.get(model)
-        if served is None:
-            return unknown(model)
-        first = main(served)
-        return JSONResponse(dialects.metadata_tfs(model, first.manifest.version, features(first)))
+        named = found(gateway, model, version, label)
+        return JSONResponse(dialects.metadata_tfs(model, named.manifest.version, features(named)))
+
+    for part in ("", "/versions/{version}", "/labels/{label}"):
+        _add(app, f"/v1/models/{{model}}{part}", tfs_status, "TensorFlow Serving")
+        _add(app, f"/v1/models/{{model}}{part}/metadata", tfs_metadata, "TensorFlow Serving")
 
     @app.get("/v2", tags=["Open Inference"])
-    def v2_server() -> dict[str, Any]:
+    def v2_server() -> Response:
         """About the server; Open Inference."""
-        return {"name": "prodecks", "version": "1", "extensions": []}
+        return JSONResponse({"name": "prodecks", "version": "1", "extensions": []})
 
-    @app.get("/v2/models/{model}", tags=["Open Inference"])
-    def v2_metadata(model: str) -> Response:
+    def v2_metadata(model: str, version: str | None = None) -> Response:
         """Inputs and outputs; Open Inference."""
-        served = gateway.models.served.get(model)
-        if served is None:
-            return unknown(model)
-        first = main(served)
-        platform = "onnx_onnxv1" if first.manifest.backend == "onnx" else "tensorflow_savedmodel"
-        return JSONResponse(dialects.metadata_v2(model, list(served.versions), platform, features(first)))
+        named = found(gateway, model, version, None)
+        platform = "onnx_onnxv1" if named.manifest.backend == "onnx" else "tensorflow_savedmodel"
+        versions = list(gateway.models.served[model].versions)
+        return JSONResponse(dialects.metadata_v2(model, versions, platform, features(named)))
 
-    @app.get("/v2/models/{model}/ready", tags=["Open Inference"])
-    def v2_ready(model: str) -> Response:
-        """Whether a model is served; Open Inference."""
-        if model not in gateway.models.served:
-            return unknown(model)
+    def v2_ready(model: str, version: str | None = None) -> Response:
+        """Whether a model, or a version of it, is served; Open Inference."""
+        found(gateway, model, version, None)
         return JSONResponse({"name": model, "ready": True})
+
+    for part in ("", "/versions/{version}"):
+        _add(app, f"/v2/models/{{model}}{part}", v2_metadata, "Open Inference")
+        _add(app, f"/v2/models/{{model}}{part}/ready", v2_ready, "Open Inference")
 
     @app.get("/metrics", tags=["operation"])
     def metrics() -> Response:
@@ -95,39 +99,56 @@ def pages(gateway: Gateway) -> FastAPI:
         return Response(gateway.measures.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/operate/state", tags=["operation"])
-    def state() -> dict[str, Any]:
+    def state() -> Response:
         """The routing tables in force and every version in memory."""
-        return gateway.state()
+        return JSONResponse(gateway.state())
+
+    @app.exception_handler(NotServed)
+    def not_served(_request: Request, error: NotServed) -> Response:
+        return JSONResponse({"error": str(error), "problems": [str(error)]}, 404)
 
     @app.exception_handler(Exception)
     def failed(_request: Request, _error: Exception) -> Response:
-        return JSONResponse({"error": "the gateway failed; its log says why"}, 500)
+        told = "the gateway failed; its log says why"
+        return JSONResponse({"error": told, "problems": [told]}, 500)
 
     plain = app.openapi
 
-    def document() -> dict[str, Any]:
+    def drawn() -> dict[str, Any]:
         # Drawn anew for each caller: it follows the versions in memory.
         app.openapi_schema = None
-        drawn = plain()
-        drawn["components"] = {
-            **drawn.get("components", {}),
-            "securitySchemes": {
-                "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-                "token": {"type": "http", "scheme": "bearer"},
-            },
-        }
-        drawn["security"] = [{"key": []}, {"token": []}]
-        drawn["paths"] |= _predictions(gateway)
+        made = document(plain(), gateway.models.served)
         app.openapi_schema = None
-        return drawn
+        return made
 
-    app.openapi = document  # type: ignore[method-assign]
+    app.openapi = drawn  # type: ignore[method-assign]
     return app
 
 
-def unknown(model: str) -> Response:
-    """No such model."""
-    return JSONResponse({"error": f"model {model[:80]!r} is not served"}, 404)
+def _add(app: FastAPI, path: str, page: Callable[..., Response], tag: str) -> None:
+    """Give a page one more path, with those of its parameters that the path names."""
+
+    def bound(request: Request) -> Response:
+        return page(**request.path_params)
+
+    bound.__doc__ = page.__doc__
+    app.add_api_route(path, bound, methods=["GET"], tags=[tag], name=f"{page.__name__} {path}")
+
+
+def found(gateway: Gateway, model: str, version: str | None, label: str | None) -> Loaded:
+    """The version that a path names, or the one that stands for the model; NotServed."""
+    served = gateway.models.served.get(model)
+    if served is None:
+        raise NotServed(f"the model is not served; accepted: {', '.join(gateway.models.served) or 'none yet'}")
+    if label is not None:
+        version = dialects.by_label(served.routing, label)
+        if version is None:
+            raise NotServed(f"the label is nobody's right now; accepted: {', '.join(dialects.LABELS)}")
+    if version is None:
+        return main(served)
+    if version not in served.versions:
+        raise NotServed(f"the version is not loaded; accepted: {', '.join(served.versions)}")
+    return served.versions[version]
 
 
 def main(served: Served) -> Loaded:
@@ -143,112 +164,8 @@ def features(loaded: Loaded) -> list[tuple[str, bool]]:
 def routes_of(app: FastAPI) -> set[tuple[str, str]]:
     """Method and path of every page, for the test that none is outside the access matrix."""
     return {
-        (method, str(route.path))
+        (method, str(getattr(route, "path", "?")))
         for route in app.routes
-        for method in (getattr(route, "methods", None) or ())
+        for method in (getattr(route, "methods", None) or {"?"})
         if method != "HEAD"
-    }
-
-
-def _predictions(gateway: Gateway) -> dict[str, Any]:
-    """Routes of the short path, which FastAPI does not see."""
-    paths: dict[str, Any] = {}
-    refusals = {
-        str(status): {"description": text, "content": {"application/json": {"schema": _ERROR}}}
-        for status, text in (
-            (400, "invalid, with every problem named"), (401, "unknown client"), (403, "not allowed"), (404, "not served"),
-            (408, "the body did not come"), (413, "too large"), (415, "not JSON"), (429, "too often"),
-            (500, "the version failed"), (503, "not on record, so not answered"),
-        )
-    }  # fmt: skip
-    for name, served in gateway.models.served.items():
-        loaded = main(served)
-        row = _row(loaded)
-        scored = {
-            "score": {"type": "number", "minimum": 0, "maximum": 1},
-            "decision": {"type": "integer", "enum": [0, 1]},
-        }
-        answer = {**scored, "request_id": {"type": "string"}, "version": {"type": "string"}}
-        paths[f"/models/{name}/predict"] = _post(
-            f"{loaded.manifest.description}", _list("rows", row), _list("predictions", _object(answer)), refusals
-        )
-        paths[f"/v1/models/{name}:predict"] = _post(
-            "TensorFlow Serving's REST", _list("instances", row), _list("predictions", _object(scored)), refusals
-        )
-        tensor = _object(
-            {
-                "name": {"type": "string"},
-                "shape": {"type": "array", "items": {"type": "integer"}},
-                "datatype": {"type": "string"},
-                "data": {"type": "array", "items": {}},
-            }
-        )
-        paths[f"/v2/models/{name}/infer"] = _post(
-            "Open Inference Protocol", _list("inputs", tensor), _list("outputs", tensor), refusals
-        )
-    outcome = {
-        "type": "object",
-        "properties": {
-            "model": {"type": "string"},
-            "label": {"type": "integer", "enum": [0, 1]},
-            "request_id": {"type": "string"},
-            "entity": {"type": "string"},
-            "at": {"type": "number", "minimum": 0},
-            "observed_at": {"type": "number", "minimum": 0},
-        },
-        "required": ["model", "label"],
-        "additionalProperties": False,
-    }
-    status = {"type": "string", "enum": ["recorded", "late", "duplicate", "contradicts", "unknown"]}
-    told = _object({"request_id": {"type": "string"}, "status": status})
-    paths["/outcomes"] = _post(
-        "Labels, by request id or by entity", _list("outcomes", outcome), _list("outcomes", told), refusals
-    )
-    return paths
-
-
-_ERROR = {
-    "type": "object",
-    "properties": {"error": {"type": "string"}, "problems": {"type": "array", "items": {"type": "string"}}},
-    "required": ["error"],
-}
-
-
-def _row(loaded: Loaded) -> dict[str, Any]:
-    properties: dict[str, Any] = {}
-    for one in loaded.manifest.features:
-        told: dict[str, Any] = {"type": ["number" if one.kind == "numeric" else "string", "null"]}
-        if one.meaning:
-            told["description"] = one.meaning
-        if one.values:
-            told["examples"] = list(one.values)
-        if one.low is not None or one.high is not None:
-            told["description"] = f"{one.meaning} ({one.low} to {one.high})".strip()
-        properties[one.name] = told
-    required = list(properties)
-    if loaded.manifest.entity_key not in properties:
-        properties[loaded.manifest.entity_key] = {"type": ["string", "null"], "description": "whom the row is about"}
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-
-
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(properties)}
-
-
-def _list(name: str, items: dict[str, Any]) -> dict[str, Any]:
-    inner = {"type": "array", "minItems": 1, "items": items}
-    return {"type": "object", "properties": {name: inner}, "required": [name]}
-
-
-def _post(summary: str, body: dict[str, Any], answer: dict[str, Any], refusals: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "post": {
-            "summary": summary,
-            "tags": ["predictions"],
-            "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-            "responses": {
-                "200": {"description": "answered, and on record", "content": {"application/json": {"schema": answer}}},
-                **refusals,
-            },
-        }
     }

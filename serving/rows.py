@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import math
+import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import astuple
 
 from lifecycle.manifest import Manifest
 
 LONGEST_TEXT = 10_000
+LONGEST_ENTITY = 256
+"""Entities are remembered by the hundred thousand, until their labels come."""
+LARGEST_NUMBER = sys.float_info.max
 MOST_PROBLEMS = 20
 MOST_ROWS = 10_000
-DEEPEST = 20
 
 Columns = dict[str, npt.NDArray[Any]]
 Row = dict[str, float | str | None]
@@ -27,7 +32,8 @@ class InvalidRequest(Exception):
     Parameters
     ----------
     problems
-        What is wrong, each with row and field where it has one.
+        What is wrong, each with row and field where it has one. A problem never repeats a value that was sent: what
+        stands by mistake where it does not belong may be a secret.
     status
         HTTP status to answer.
     """
@@ -52,23 +58,28 @@ class RowReader:
         self._numeric = {one.name for one in manifest.features if one.kind == "numeric"}
         self._names = [one.name for one in manifest.features]
         self._entity_key = manifest.entity_key
+        self._longest = {
+            one.name: LONGEST_ENTITY if one.name == manifest.entity_key else LONGEST_TEXT
+            for one in manifest.features
+            if one.kind != "numeric"
+        } | {manifest.entity_key: LONGEST_ENTITY}
+
+        def text(name: str) -> Any:
+            return Annotated[str, msgspec.Meta(max_length=self._longest[name])] | None
+
         fields: list[Any] = [
-            (f"f{place}", float | None if one.kind == "numeric" else str | None)
+            (f"f{place}", float | None if one.kind == "numeric" else text(one.name))
             for place, one in enumerate(manifest.features)
         ]
         rename = {f"f{place}": name for place, name in enumerate(self._names)}
         if self._entity_key not in self._names:
-            fields.append(("entity", str | None, None))
+            fields.append(("entity", text(self._entity_key), None))
             rename["entity"] = self._entity_key
         # A feature may have a name that Python keeps for itself: the row's own names are numbers.
         self.row_type = msgspec.defstruct(
             "Row", fields, rename=rename, forbid_unknown_fields=True, array_like=False, gc=False
         )
         self._slots = [f"f{place}" for place in range(len(self._names))]
-
-        self._texts = [
-            (name, slot) for name, slot in zip(self._names, self._slots, strict=True) if name not in self._numeric
-        ]
 
     @property
     def names(self) -> list[str]:
@@ -89,17 +100,12 @@ class RowReader:
 
     def values(self, row: Any) -> Row:
         """A row as it was sent, for the record."""
-        return {name: getattr(row, slot) for name, slot in zip(self._names, self._slots, strict=True)}
-
-    def texts(self, row: Any) -> list[tuple[str, str | None]]:
-        """Name and value of a row's texts."""
-        return [(name, getattr(row, slot)) for name, slot in self._texts]
+        return dict(zip(self._names, astuple(row), strict=False))  # an entity that is no feature comes last
 
     def columns(self, rows: Sequence[Any]) -> Columns:
         """Vectors of shape (rows,): float64 with NaN for missing, objects with "" for missing."""
         made: Columns = {}
-        for name, slot in zip(self._names, self._slots, strict=True):
-            values = [getattr(row, slot) for row in rows]
+        for name, values in zip(self._names, zip(*map(astuple, rows), strict=True), strict=False):
             if name in self._numeric:
                 made[name] = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
             else:
@@ -123,7 +129,9 @@ class RowReader:
         InvalidRequest
             With row and field of each problem.
         """
-        made, problems = [], []
+        counted(len(rows))
+        made: list[Any] = []
+        problems: list[str] = []
         for place, row in enumerate(rows):
             try:
                 made.append(msgspec.convert(row, self.row_type))
@@ -140,55 +148,78 @@ class RowReader:
         """Rows from equally long lists, one for each feature; InvalidRequest as in `from_dicts`."""
         lengths = {len(values) for values in columns.values()}
         if len(lengths) > 1:
-            told = ", ".join(f"{key}: {len(values)}" for key, values in list(columns.items())[:5])
-            raise InvalidRequest([f"{name}: lists of different lengths ({told}); accepted: one value for each row"])
+            raise InvalidRequest(
+                [f"{name}: lists of {min(lengths):,} to {max(lengths):,} values; accepted: one value for each row"]
+            )
         count = lengths.pop() if lengths else 0
+        counted(count)
         return self.from_dicts(
             [{key: values[place] for key, values in columns.items()} for place in range(count)], name
         )
 
     def _problems(self, row: Any, where: str) -> list[str]:
         if not isinstance(row, dict):
-            return [f"{where}: is {_short(row)}; accepted: an object with every feature"]
-        problems = []
+            return [f"{where}: is {kind_of(row)}; accepted: an object with every feature"]
+        problems: list[str] = []
         for key in row:
+            if len(problems) >= MOST_PROBLEMS:
+                return problems
             if key not in self._names and key != self._entity_key:
-                close = difflib.get_close_matches(str(key), self._names, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else "accepted: the model's features"
-                problems.append(f"{where}.{_short(key)}: no feature of the model; {hint}")
+                # Comparing takes the time of both lengths; a key that is like no feature is not repeated.
+                close = difflib.get_close_matches(key, self._names, n=1) if len(key) <= 80 else []
+                problems.append(
+                    f"{where}.{key!r}: no feature of the model; did you mean {close[0]!r}?"
+                    if close
+                    else f"{where}: a key that is no feature of the model; accepted: {', '.join(self._names)[:500]}"
+                )
         for name in self._names:
-            kind = "a number or null" if name in self._numeric else "a text or null"
+            wanted = "a number or null" if name in self._numeric else "a text or null"
             if name not in row:
-                problems.append(f"{where}.{name}: is missing; accepted: {kind}")
-                continue
-            value = row[name]
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if value is None or (number if name in self._numeric else isinstance(value, str)):
-                continue
-            problems.append(f"{where}.{name}: is {_short(value)}; accepted: {kind}")
-        entity = row.get(self._entity_key)
-        if self._entity_key not in self._names and entity is not None and not isinstance(entity, str):
-            problems.append(f"{where}.{self._entity_key}: is {_short(entity)}; accepted: a text")
+                problems.append(f"{where}.{name}: is missing; accepted: {wanted}")
+            else:
+                problems += self._value(row[name], name in self._numeric, name, f"{where}.{name}", wanted)
+        if self._entity_key not in self._names:
+            problems += self._value(
+                row.get(self._entity_key), False, self._entity_key, f"{where}.{self._entity_key}", "a text or null"
+            )
         return problems
 
+    def _value(self, value: Any, numeric: bool, name: str, where: str, wanted: str) -> list[str]:
+        if value is None:
+            return []
+        if numeric:
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                return [f"{where}: is {kind_of(value)}; accepted: {wanted}"]
+            if abs(value) > LARGEST_NUMBER or math.isnan(value):
+                return [f"{where}: is beyond what a number of 64 bits holds; accepted: {wanted}"]
+            return []
+        if not isinstance(value, str):
+            return [f"{where}: is {kind_of(value)}; accepted: {wanted}"]
+        if len(value) > self._longest[name]:
+            return [f"{where}: a text of {len(value):,} characters; accepted: at most {self._longest[name]:,}"]
+        return []
 
-def checked(rows: Sequence[Any], reader: RowReader) -> Sequence[Any]:
-    """Refuse no rows, too many, and texts that are no category; InvalidRequest."""
+
+def checked(rows: Sequence[Any]) -> Sequence[Any]:
+    """Refuse no rows and too many; InvalidRequest."""
     if not rows:
         raise InvalidRequest(["no rows; accepted: at least one"])
-    if len(rows) > MOST_ROWS:
-        raise InvalidRequest([f"{len(rows):,} rows; accepted: at most {MOST_ROWS:,} in one request"], 413)
-    problems = [
-        f"row {place}, {name}: a text of {len(value):,} characters; accepted: at most {LONGEST_TEXT:,}"
-        for place, row in enumerate(rows)
-        for name, value in reader.texts(row)
-        if value is not None and len(value) > LONGEST_TEXT
-    ]
-    if problems:
-        raise InvalidRequest(problems[:MOST_PROBLEMS])
+    counted(len(rows))
     return rows
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def counted(rows: int) -> None:
+    """Refuse more rows than one request may hold, before they are read; InvalidRequest."""
+    if rows > MOST_ROWS:
+        raise InvalidRequest([f"{rows:,} rows; accepted: at most {MOST_ROWS:,} in one request"], 413)
+
+
+def kind_of(value: Any) -> str:
+    """What JSON calls a value, without the value."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str):
+        return "a text"
+    if isinstance(value, int | float):
+        return "a number"
+    return "a list" if isinstance(value, list) else "an object"

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from adapters.model_store import SAVED_MODEL, TWIN, ModelStore, Table
-from adapters.onnx_model import OnnxModel
-from lifecycle.errors import ConfigError, ProDecksError
+from adapters.onnx_model import OnnxModel, refuse_hostile
+from adapters.tf_serving import ModelServer
+from lifecycle.errors import ConfigError, ProDecksError, UnavailableError
 from lifecycle.manifest import Manifest
 from lifecycle.traffic import Routing
+from lifecycle.twins import SCORE_TOLERANCE
+from serving.lanes import Lane
 from serving.rows import RowReader
 
+AGAIN_S = 0.5
+"""After so long a routing table is tried again whose versions could not be reached."""
+
 Columns = Mapping[str, npt.NDArray[Any]]
+
+log = logging.getLogger("prodecks.gateway")
 
 
 class Backend(Protocol):
@@ -39,7 +50,9 @@ class SavedModelBackend:
 
     def __init__(self, folder: str) -> None:
         from adapters.saved_model import SavedModel
+        from adapters.saved_model_check import refuse_hostile_saved_model
 
+        refuse_hostile_saved_model(Path(folder))
         self._model = SavedModel(folder)
 
     def score(self, columns: Columns) -> npt.NDArray[np.float64]:
@@ -64,38 +77,73 @@ class Loaded:
         Reads its requests.
     seconds
         Time it took to load, in s.
+    lane
+        Where it is asked when its backend is over the network; None for one in this process.
     """
 
     manifest: Manifest
     backend: Backend
     rows: RowReader
     seconds: float
+    lane: Lane | None = None
 
 
-def load_version(store: ModelStore, model: str, version: str, digest: str) -> Loaded:
+def load_version(store: ModelStore, model: str, version: str, digest: str, server: ModelServer | None = None) -> Loaded:
     """Read, verify, load and try a version.
+
+    Parameters
+    ----------
+    store, model, version, digest
+        Where it lies, which it is, and what its manifest has to be.
+    server
+        TensorFlow Serving that scores; None scores in this process.
 
     Raises
     ------
     ConfigError
         Anything about it is not as it was registered, or it does not answer with a probability.
+    UnavailableError
+        TensorFlow Serving does not have it yet, or does not answer.
     """
     started = time.perf_counter()
     manifest = store.manifest(model, version)
     if manifest.digest != digest:
         raise ConfigError(f"{model} version {version}: its manifest is not the one that was deployed")
     store.verify(manifest)
+    twin = None
     if manifest.backend == "onnx":
-        backend: Backend = OnnxModel(store.read(manifest, TWIN))
+        content = store.read(manifest, TWIN)
+        refuse_hostile(content)
+        twin = OnnxModel(content)
+    backend: Backend
+    if server is not None:
+        backend = server.version(model, version)
     else:
-        backend = SavedModelBackend(str(store.path(manifest, SAVED_MODEL)))
+        backend = twin or SavedModelBackend(str(store.path(manifest, SAVED_MODEL)))
     rows = RowReader(manifest)
-    tried = backend.score(rows.nothing_known())
+    try:
+        tried = backend.score(rows.nothing_known())
+    except ProDecksError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a model does when it is asked, it is not put live
+        told = (str(error).splitlines() or [""])[0][:200]
+        raise ConfigError(
+            f"{model} version {version} does not answer a row of missing values: {type(error).__name__}: {told}"
+        ) from None
     if tried.shape != (1,) or not 0 <= float(tried[0]) <= 1:
         raise ConfigError(
             f"{model} version {version} answers a row of missing values with {tried!r}; accepted: a score from 0 to 1"
         )
-    return Loaded(manifest, backend, rows, time.perf_counter() - started)
+    if server is not None and twin is not None:
+        # What lies in the server's folder is not compared with its digest: another version under the number shows here.
+        expected = float(twin.score(rows.nothing_known())[0])
+        if abs(float(tried[0]) - expected) > SCORE_TOLERANCE:
+            raise ConfigError(
+                f"{model} version {version}: TensorFlow Serving scores a row of missing values {float(tried[0]):.6f}, the "
+                f"registered version {expected:.6f}; accepted: the same model under the number"
+            )
+    lane = None if server is None else Lane(lambda some: backend.score(rows.columns(some)))
+    return Loaded(manifest, backend, rows, time.perf_counter() - started, lane)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +170,25 @@ class Models:
     ----------
     store
         The folder it serves from.
+    server
+        TensorFlow Serving that scores; None scores in this process.
     """
 
     store: ModelStore
+    server: ModelServer | None = None
     served: dict[str, Served] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     _stamps: dict[str, tuple[int, int] | None] = field(default_factory=dict)
+    _again: dict[str, float] = field(default_factory=dict)
 
     def changed(self) -> list[str]:
-        """Models whose routing table was written since it was last read."""
-        return [name for name in self.store.models() if self._stamps.get(name) != self.store.stamp(name)]
+        """Models whose routing table was written since it was last read, or waits for something that did not answer."""
+        now = time.monotonic()
+        return [
+            name
+            for name in self.store.models()
+            if self._stamps.get(name) != self.store.stamp(name) or self._again.get(name, math.inf) <= now
+        ]
 
     def refresh(self, model: str) -> None:
         """Put a model's newest routing table in force; when a version of it cannot be loaded, nothing changes.
@@ -140,6 +197,7 @@ class Models:
         answers requests is replaced in one assignment.
         """
         stamp = self.store.stamp(model)
+        self._again.pop(model, None)
         try:
             table = self.store.table(model)
             if table is not None:
@@ -147,7 +205,13 @@ class Models:
             self.problems.pop(model, None)
         except (ProDecksError, OSError) as error:
             self.problems[model] = str(error)
-        # Remembered also when it failed: the same table is not tried again and again, the next one is.
+            if isinstance(error, UnavailableError):
+                self._again[model] = time.monotonic() + AGAIN_S
+        except Exception as error:
+            # Whatever a library makes of a file that is none: the next table must still be followed.
+            log.exception("%s: its routing table cannot be followed", model)
+            self.problems[model] = f"{type(error).__name__}; the gateway's log says more"
+        # Remembered also when it failed: a table that cannot be right is not tried again and again, the next one is.
         self._stamps[model] = stamp
 
     def _load(self, table: Table) -> Served:
@@ -164,5 +228,5 @@ class Models:
             if kept is not None and kept.manifest.digest == digest:
                 versions[version] = kept
             else:
-                versions[version] = load_version(self.store, routing.model, version, digest)
+                versions[version] = load_version(self.store, routing.model, version, digest, self.server)
         return Served(routing, versions)

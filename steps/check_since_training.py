@@ -19,7 +19,9 @@ from steps.progress import tell
 
 
 @step(enable_cache=False)
-def check_since_training(spec: ModelSpec, version: str, as_of: str, run_id: str) -> Annotated[str, "checked"]:
+def check_since_training(
+    spec: ModelSpec, version: str, environment: str, as_of: str, run_id: str
+) -> Annotated[str, "checked"]:
     """Judge a version on the labelled rows since its training; without any, its gates at registration stand.
 
     Parameters
@@ -28,6 +30,8 @@ def check_since_training(spec: ModelSpec, version: str, as_of: str, run_id: str)
         The model file.
     version
         Its number in the registry.
+    environment
+        Whose live version it is compared with.
     as_of
         ISO 8601 moment, with offset: what is known counts up to it.
     run_id
@@ -50,7 +54,7 @@ def check_since_training(spec: ModelSpec, version: str, as_of: str, run_id: str)
         except DataError as error:
             findings = [_nothing(window, str(error))]
         else:
-            _, findings = measure_version(snapshot, version, spec, registry, ops)
+            _, findings = measure_version(snapshot, version, spec, registry, ops, environment)
     now = datetime.now(UTC)
     ops.record_findings(run_id, "since_training", findings, now, spec.name, version)
     let_pass = {one.gate for one in ops.overrides_in_force(spec.name, now)}

@@ -24,7 +24,7 @@ from steps.scoring import score_version
 
 @step(enable_cache=False, output_materializers={"evaluation": EvaluationMaterializer})
 def evaluate_version(
-    snapshot: Snapshot, version: str, spec: ModelSpec, run_id: str
+    snapshot: Snapshot, version: str, spec: ModelSpec, environment: str, run_id: str
 ) -> tuple[Annotated[Evaluation, "evaluation"], Annotated[list[dict[str, Any]], "findings"]]:
     """Score a version on every row of a snapshot and judge it by the model file's gates.
 
@@ -36,12 +36,14 @@ def evaluate_version(
         Its number in the registry.
     spec
         The model file.
+    environment
+        Whose live version it is measured beside.
     run_id
         The ops store's run.
     """
     services = Services.from_environment()
     ops = OpsStore.open(services.ops)
-    evaluation, findings = measure_version(snapshot, version, spec, Registry(services.registry), ops)
+    evaluation, findings = measure_version(snapshot, version, spec, Registry(services.registry), ops, environment)
     now = datetime.now(UTC)
     ops.record_findings(run_id, "evaluation", findings, now, spec.name, version)
     measured = {name: found.value for name, found in evaluation.metrics.items()}
@@ -52,7 +54,7 @@ def evaluate_version(
 
 
 def measure_version(
-    snapshot: Snapshot, version: str, spec: ModelSpec, registry: Registry, ops: OpsStore
+    snapshot: Snapshot, version: str, spec: ModelSpec, registry: Registry, ops: OpsStore, environment: str
 ) -> tuple[Evaluation, list[Finding]]:
     """Evaluate a version on a snapshot, paired with the live version where that is another one.
 
@@ -72,7 +74,7 @@ def measure_version(
             f"{spec.name} version {version} asks for features that the model file no longer has; accepted: a version "
             "made from the features it names"
         )
-    champion = ops.aliases(spec.name).get(Alias.CHAMPION)
+    champion = ops.aliases(spec.name, environment).get(Alias.CHAMPION)
     beside: dict[str, BaselineScores | None] = {}
     if champion is not None and champion != version:
         tell("evaluate", f"live version {champion}", 1, 3)

@@ -15,12 +15,14 @@ NONE = ""
 
 
 @step(enable_cache=False)
-def find_champion(spec: ModelSpec) -> Annotated[str, "champion"]:
+def find_champion(spec: ModelSpec, environment: str) -> Annotated[str, "champion"]:
     """Read the champion's version number; empty when there is none yet.
 
     Parameters
     ----------
     spec
         The model file.
+    environment
+        Where it is champion.
     """
-    return OpsStore.open(Services.from_environment().ops).aliases(spec.name).get(Alias.CHAMPION, NONE)
+    return OpsStore.open(Services.from_environment().ops).aliases(spec.name, environment).get(Alias.CHAMPION, NONE)

@@ -20,7 +20,7 @@ from adapters.model_card import render_html, render_markdown
 from adapters.ops_store import OpsStore
 from adapters.registry import TWIN, Registry
 from adapters.services import Services, var_folder
-from lifecycle.aliases import Alias, candidacy
+from lifecycle.aliases import candidacy
 from lifecycle.evaluation import Evaluation
 from lifecycle.findings import Finding
 from lifecycle.judgement import Judgement
@@ -32,6 +32,7 @@ from lifecycle.spec import ModelSpec, SplitStrategy
 from lifecycle.splitting import Split
 from lifecycle.trained_model import TrainedModel
 from lifecycle.training import TuningResult
+from steps.mirror_aliases import mirror_aliases
 from steps.progress import tell
 
 EXAMPLE_ROWS = 5
@@ -65,7 +66,7 @@ def register_version(
     run_id
         The ops store's run.
     facts
-        What is recorded with the version: reason, who asked, code revision, lock hash.
+        What is recorded with the version: environment, stack, reason, who asked, code revision, lock hash.
 
     Returns
     -------
@@ -164,11 +165,13 @@ def register_version(
         ops.judge_version(spec.name, registered.version, run_id, state, reasons, now)
     else:
         ops.record_version(
-            spec.name, registered.version, run_id, snapshot.name, spec.fingerprint(), state, reasons, now
-        )
+            spec.name, registered.version, run_id, snapshot.name, spec.fingerprint(), state, reasons, now,
+            config=spec.model_dump(mode="json"),
+        )  # fmt: skip
     decide = partial(candidacy, registered.version, approved=judgement.decision.approved)
-    aliases = ops.assign_aliases(spec.name, decide, actor=f"run {run_id}", reason=reasons[0], now=now)
-    registry.mirror_aliases(spec.name, {alias.value: aliases.get(alias) for alias in Alias})
+    where = facts["environment"]
+    ops.assign_aliases(spec.name, decide, actor=f"run {run_id}", reason=reasons[0], now=now, environment=where)
+    mirror_aliases(ops, registry, spec.name, where, now)
     ops.set_run_facts(
         run_id,
         {

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from lifecycle.measures import MEASURES
+from lifecycle.serving_policy import ServingPolicy
 from lifecycle.spec import Duration, Environment, ModelSpec, Section, Unit
 from stacks.stack_file import StackFile
 
@@ -22,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("adapters", "cli", "lifecycle", "materializers", "pipelines", "stacks", "steps")
 
 READ_LATER = {
-    "ModelSpec.retention": "retirement and deletion when due (R2.5)",
+    "Retention.snapshots": "retirement and deletion when due (R2.5)",
     "Monitoring.window": "monitoring of production traffic (R5.1 to R5.6)",
     "Monitoring.concept_drift": "monitoring of production traffic (R5.4)",
     "Monitoring.bias": "monitoring of production traffic (R5.6)",
@@ -38,6 +39,10 @@ READ_LATER = {
 FILES: dict[str, tuple[type[Section], str]] = {
     "Model files": (ModelSpec, "`configs/models/NAME.yaml`: one production model each, and no code."),
     "Environments": (Environment, "`configs/environments/NAME.yaml`: what differs there, and nothing else."),
+    "Serving": (
+        ServingPolicy,
+        "`configs/policies/serving.yaml`: how the gateway behaves; flags of `run.py serve` go before it.",
+    ),
     "Stack files": (StackFile, "`stacks/NAME.yaml`: where pipelines run. `${VARIABLE}` is taken from the environment."),
 }
 
@@ -124,10 +129,10 @@ def unread() -> list[str]:
 def page() -> str:
     """Draw the page."""
     lines = [
-        "# Model files, environments, stack files",
+        "# Model files, environments, serving, stack files",
         "",
-        "Drawn by `uv run python -m docs.generate` from `lifecycle/spec.py` and `stacks/stack_file.py`; a test fails when",
-        "it is stale. Files are closed: an unknown key is an error. `python run.py models check` checks model files.",
+        "Drawn by `uv run python -m docs.generate` from `lifecycle/spec.py`, `lifecycle/serving_policy.py` and",
+        "`stacks/stack_file.py`; a test fails when it is stale. Files are closed: an unknown key is an error. `python run.py models check` checks model files.",
     ]
     for title, (root, about) in FILES.items():
         lines += ["", f"## {title}", "", about]

@@ -528,8 +528,8 @@ def test_the_newest_assignment_of_a_part_holds_and_each_is_audited(store: OpsSto
     assert store.aliases("employment") == {}
     told = [row for row in store.audit_trail("flight_delay") if row.action == "alias champion"]
     assert [row.detail for row in told] == [
-        {"before": "1", "version": "2", "reason": "better on the hold-out"},
-        {"before": None, "version": "1", "reason": "best so far"},
+        {"environment": "development", "before": "1", "version": "2", "reason": "better on the hold-out"},
+        {"environment": "development", "before": None, "version": "1", "reason": "best so far"},
     ]
     assert {row.actor for row in told} == {"Sara"}
 
@@ -743,6 +743,38 @@ def test_migrations_are_one_line_numbered_in_their_file_names() -> None:
 def test_opening_again_keeps_what_is_there(store: OpsStore, url: str) -> None:
     run = start(store)
     assert OpsStore.open(url).runs() == [run]
+
+
+def test_what_was_on_record_before_environments_belongs_to_development(url: str, sqlite_path: Path) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    sqlite_path.parent.mkdir()
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    at = "'2026-03-01 00:00:00'"
+    with raw(url) as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0003")
+        for statement in (
+            f"INSERT INTO triggers VALUES (1, 'manual', 'train', 'm', 'r', 't', {at})",
+            "INSERT INTO runs VALUES "
+            f"('run', 1, 'train', 'm', 'local', 'succeeded', {at}, 't', {at}, {at}, 1, {at}, '', '{{}}')",
+            f"INSERT INTO versions VALUES (1, 'm', '1', 'run', 's', 'c', 'approved', '[]', {at})",
+            f"INSERT INTO approvals VALUES (1, 'm', '1', 'Mina', true, 'ok', {at})",
+            f"INSERT INTO aliases VALUES (1, 'm', 'champion', '1', 't', 'r', {at})",
+            "INSERT INTO rollout_changes VALUES "
+            f"(1, 'm', 1, 'r1', '1', 'live', '{{}}', '{{\"1\": 1.0}}', 't', 't', {at})",
+        ):
+            connection.execute(sa.text(statement.replace(":", r"\:")))
+    store = OpsStore.open(url)
+    assert (store.aliases("m"), store.aliases("m", "staging")) == ({Alias.CHAMPION: "1"}, {})
+    assert store.config("m", "1") is None
+    with raw(url) as connection:
+        row = connection.execute(sa.select(metadata.tables["rollout_changes"])).one()
+        assert (row.environment, row.weights, row.evidence, row.findings) == ("development", {"1": 1.0}, {}, [])
+        word = connection.execute(sa.select(metadata.tables["approvals"])).one()
+        assert (word.environment, word.person, word.substance) == ("development", "Mina", "")
 
 
 def test_a_migration_that_breaks_off_leaves_nothing_and_the_next_open_works(

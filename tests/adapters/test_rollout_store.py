@@ -14,6 +14,7 @@ from adapters.rollout_store import RolloutStore
 from lifecycle.aliases import Alias
 from lifecycle.approvals import ApprovalPolicy
 from lifecycle.errors import BusyError, ConfigError
+from lifecycle.findings import Direction, Finding, Verdict
 from lifecycle.rollout import RolloutState, Stage, promote, propose, roll_back, withdraw
 from lifecycle.spec import Rollout as Plan
 
@@ -133,6 +134,7 @@ def race_to_deploy(ops: OpsStore, rounds: int, monkeypatch: pytest.MonkeyPatch) 
     for name in ("SOURCE", "OPS", "TUNING", "REGISTRY"):
         monkeypatch.setenv(f"PRODECKS_{name}_URL", ops._engine.url.render_as_string(hide_password=False))
     monkeypatch.setattr(step, "log_metadata", lambda **_: None)  # it belongs to a run of ZenML's
+    monkeypatch.setattr(step, "substance_of", lambda _registry, _spec, version: version)
     spec = load_model("flight_delay", load_environment("development"), CONFIGS / "models").model_copy(
         update={"name": "m"}
     )
@@ -150,7 +152,9 @@ def race_to_deploy(ops: OpsStore, rounds: int, monkeypatch: pytest.MonkeyPatch) 
                 )  # fmt: skip
                 facts = {"requested_by": version, "reason": "r"}
                 try:
-                    told = step.start_rollout.entrypoint(spec, version, POLICY, "canary", run.run_id, facts)
+                    told = step.start_rollout.entrypoint(
+                        spec, version, POLICY, "canary", "development", {}, run.run_id, facts
+                    )
                 finally:
                     ops.finish_run(run.run_id, "succeeded", "done", NOW)
                 answers.append(told["generation"])
@@ -215,6 +219,49 @@ def test_what_nobody_registered_or_answers_for_is_refused(ops: OpsStore):
     for person, reason, version in (("", "r", "1"), ("p", " ", "1"), ("p", "r", "9")):
         with pytest.raises(ConfigError):
             rollouts.approve("m", version, person, True, reason, NOW)
+
+
+@pytest.mark.requirement("R4.4")
+def test_each_environment_has_rollouts_aliases_blocks_and_words_of_its_own(ops: OpsStore):
+    development, staging = RolloutStore(ops), RolloutStore(ops, "staging")
+    change = first(development)
+    state = propose("r2", "m", "2", "1", "canary", NOW, needs_approval=False)
+    change = development.change(change, state, PLAN, actor="t", now=NOW)
+    development.change(change, roll_back(state, NOW, "bad"), PLAN, actor="t", now=NOW)
+    assert staging.current("m") is None
+    assert (staging.models(), staging.blocked("m"), development.blocked("m")) == ([], (), ("2",))
+    begun = staging.change(
+        None, propose("r3", "m", "3", None, "canary", NOW, needs_approval=False), PLAN, actor="t", now=NOW
+    )
+    assert (begun.environment, begun.generation) == ("staging", 1)
+    assert ops.aliases("m", "staging") == {Alias.CHAMPION: "3"}
+    assert ops.aliases("m") == {Alias.CHAMPION: "1"}
+    staging.approve("m", "3", "Mina", True, "ok", NOW, "abc")
+    assert [(one.person, one.substance) for one in staging.approvals("m", "3")] == [("Mina", "abc")]
+    assert development.approvals("m", "3") == []
+    told = {
+        entry.detail["environment"] for entry in ops.audit_trail("m") if entry.action.startswith(("rollout", "alias"))
+    }
+    assert told == {"development", "staging"}
+
+
+@pytest.mark.requirement("R4.4", "R10.3")
+def test_what_a_rollout_began_on_is_kept_through_all_its_changes_and_no_further(ops: OpsStore):
+    rollouts = RolloutStore(ops)
+    change = first(rollouts)
+    assert (change.evidence, change.findings) == ({}, ())
+    measured = Finding("error_rate", "all rows", 0.01, 0.1, Direction.AT_MOST, "since", Verdict.PASS, "fine", 100)
+    state = propose("r2", "m", "2", "1", "canary", NOW, needs_approval=False)
+    change = rollouts.change(change, state, PLAN, actor="t", now=NOW, evidence={"change": {"size": "small"}})
+    change = rollouts.change(
+        change, promote(state, NOW, "good"), PLAN, actor="t", now=NOW, evidence={"change": "other"}, findings=[measured]
+    )
+    assert change.evidence == {"change": {"size": "small"}}
+    assert change.findings == change.lived.findings == (measured,)
+    told = [entry.detail.get("evidence") for entry in ops.audit_trail("m") if entry.action.startswith("rollout")]
+    assert told == [None, {"change": {"size": "small"}}, {}]
+    third = propose("r3", "m", "3", "2", "canary", NOW, needs_approval=False)
+    assert rollouts.change(change, third, PLAN, actor="t", now=NOW).evidence == {}
 
 
 def test_what_people_said_is_kept_in_order(ops: OpsStore):

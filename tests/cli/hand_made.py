@@ -24,9 +24,10 @@ from adapters.model_store import ModelStore
 from adapters.ops_store import OpsStore
 from adapters.registry import TWIN, Registry
 from adapters.rollout_store import Change, RolloutStore
-from cli.release import mirror, route
+from cli.release import route
 from lifecycle.rollout import RolloutState, Stage, Strategy, live_version, promote, propose
 from lifecycle.spec import ModelSpec
+from steps.mirror_aliases import mirror_aliases
 from tests.cli.conftest import MODEL, Place
 
 QUICK = MODEL + "rollout: {hold: 0m, min_requests: 100, steps: [0.5, 1.0]}\n"
@@ -185,7 +186,7 @@ class World:
         """Put what is on record in force, as operate does."""
         change, store = self.current(), ModelStore(self.place.var / "serving")
         route(self.spec, change, self.ops, self.registry, store)
-        mirror(self.spec, self.ops, self.registry)
+        mirror_aliases(self.ops, self.registry, "churn", change.environment, datetime.now(UTC))
 
     def wait(self, version: str, stage: Stage, seconds: float = 120) -> None:
         until = time.monotonic() + seconds

@@ -60,6 +60,10 @@ class StandInRegistry:
         path.write_bytes(VERSIONS[version])
         return path
 
+    def aliases(self, model: str) -> dict[str, str]:
+        self._answer()
+        return dict(self.held)
+
     def mirror_aliases(self, model: str, aliases: dict[str, str | None]) -> None:
         self._answer()
         for alias, version in aliases.items():
@@ -147,7 +151,10 @@ class Here:
 
     def put(self, state: RolloutState) -> Change:
         deployment = cli.rollouts.Deployment(self.workspace, "churn")
-        return deployment.put(self.rollouts.current("churn"), state, "Mina", requested_by="Ali")
+        before, plan = self.rollouts.current("churn"), deployment.spec.rollout
+        change = self.rollouts.change(before, state, plan, actor="Mina", now=datetime.now(UTC), requested_by="Ali")
+        deployment.carry_out(change)
+        return change
 
     def traffic(
         self,

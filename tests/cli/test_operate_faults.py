@@ -99,7 +99,7 @@ class Faults(RuleBasedStateMachine):
     @precondition(lambda self: self.stage is Stage.AWAITING_APPROVAL)
     @rule(agreed=st.sampled_from([True, True, False]), kill=kills)
     def answer_whoever_asks(self, agreed: bool, kill: Any) -> None:
-        self.killed_at(kill, lambda: say("churn", "Sara", "looked at it", "local", approved=agreed))
+        self.killed_at(kill, lambda: say("churn", "Sara", "looked at it", "local", None, approved=agreed))
 
     @rule(action=st.sampled_from(["pause", "resume", "promote"]), kill=kills)
     def person(self, action: str, kill: Any) -> None:
@@ -109,10 +109,10 @@ class Faults(RuleBasedStateMachine):
 
         def doing() -> None:
             if allowed:
-                act(action, "churn", "Mina", "a reason", "local")
+                act(action, "churn", "Mina", "a reason", "local", None)
             else:
                 with pytest.raises(ConfigError):
-                    act(action, "churn", "Mina", "a reason", "local")
+                    act(action, "churn", "Mina", "a reason", "local", None)
 
         self.killed_at(kill, doing)
 
@@ -132,10 +132,10 @@ class Faults(RuleBasedStateMachine):
 
         def doing() -> None:
             if possible:
-                act("rollback", "churn", "Mina", "stop it", "local")
+                act("rollback", "churn", "Mina", "stop it", "local", None)
             else:
                 with pytest.raises(ConfigError):
-                    act("rollback", "churn", "Mina", "stop it", "local")
+                    act("rollback", "churn", "Mina", "stop it", "local", None)
 
         self.killed_at(kill, doing)
         if possible and self.here.current().generation > change.generation:

@@ -186,19 +186,22 @@ def test_what_was_moved_by_hand_is_set_right_at_the_next_look(world: World):
     place = world.place
     assert place.run("--pipeline", "deploy", "--model", "churn", "--version", "1", "--by", "Ali").code == 0
     registry = Registry(f"sqlite:///{place.var / 'mlflow' / 'mlflow.db'}")
-    registry.mirror_aliases("churn", {"champion": "2", "previous": "1"})
+    registry.mirror_aliases("churn", {"development-champion": "2", "development-previous": "1"})
     (place.var / "serving" / "routing" / "churn.json").unlink()
     shutil.rmtree(place.var / "serving" / "models" / "churn" / "1")
     looked = place.run("operate", "--once")
     assert looked.code == 0, looked.err
     assert "churn: routing table 1 written" in looked.err
-    assert registry.aliases("churn") == {"champion": "1"}
+    assert "alias development-champion was moved by hand in the registry from version 1 to version 2" in looked.err
+    assert registry.aliases("churn") == {"development-champion": "1"}
     store = ModelStore(place.var / "serving")
     table = store.table("churn")
     assert table is not None
     store.verify(store.manifest("churn", "1"))
     assert table.routing.weights == {"1": 1.0}
-    assert "written" not in place.run("operate", "--once").err
+    again = place.run("operate", "--once").err
+    assert "written" not in again
+    assert "by hand" not in again
 
 
 def test_a_sensitive_model_waits_for_somebody_else(twice_trained: Place, world: World):

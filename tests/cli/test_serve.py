@@ -180,6 +180,10 @@ def test_keys_close_the_gateway_and_others_are_let_in_only_with_them(place: Plac
     [
         (("serve", "--fsync", "sometimes"), "every_group, interval, never"),
         (("serve", "--rate", "0"), "above 0"),
+        (("serve", "--tf-serving", "models"), "HOST:PORT"),
+        (("serve", "--tf-serving", "models:8500", "--deadline", "0"), "above 0"),
+        (("operate", "--once", "--tf-serving", "models:8500"), "both or neither"),
+        (("operate", "--once", "--tf-serving", "models:8500", "--tf-serving-models", "not there"), "a folder"),
         (("keys", "add", "app", "--role", "king"), "predict, label, operate, admin"),
         (("keys", "add", " ", "--role", "predict"), "accepted: a name"),
     ],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import httpx
 import onnx
 import pytest
+import uvicorn
 from onnx import TensorProto, helper, numpy_helper
 
 from adapters.model_store import TWIN, ModelStore, Table, digests
@@ -19,6 +22,7 @@ from adapters.prediction_log import PredictionLog
 from lifecycle.manifest import InputFeature, Manifest
 from lifecycle.traffic import Routing
 from serving.access import Access, Principal, Role
+from serving.connections import Connection
 from serving.gateway import Gateway, Options, running
 
 FEATURES = (
@@ -138,3 +142,28 @@ def opened(place: Place) -> Opened:
             yield gateway, client
 
     return made
+
+
+@contextmanager
+def listening(
+    place: Place, access: Access | None = None, connection: type[Connection] = Connection
+) -> Iterator[tuple[str, int]]:
+    """A gateway behind a real server on a free port of the loopback, in a thread."""
+    chosen = access or Access({}, None, EVERYBODY, None, 1, time.monotonic)
+    gateway = Gateway(place.store, PredictionLog.open(place.folder / "log"), chosen, Options())
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(512)
+        server = uvicorn.Server(uvicorn.Config(gateway, http=connection, log_config=None, access_log=False))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            until = time.monotonic() + 30
+            while not server.started:
+                assert time.monotonic() < until
+                assert thread.is_alive()
+                time.sleep(0.01)
+            yield listener.getsockname()
+        finally:
+            server.should_exit = True
+            thread.join(30)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,19 +16,15 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from lifecycle.errors import ConfigError
 from serving.access import MATRIX, Access, Denied, Principal, Role, Tokens, checked_rate, dump_keys, hashed, load_keys
+from serving.dialects import target
 from serving.pages import pages, routes_of
-from tests.serving.conftest import Opened
+from tests.serving.conftest import EVERYBODY, Opened, Place
 
 pytestmark = [pytest.mark.anyio, pytest.mark.requirement("R5.7")]
 KEYS = {role: f"key-of-{role.value}" for role in Role}
-# FastAPI's own page for a login by browser, which nobody is let to: it is not in the matrix.
-CLOSED = {("GET", "/docs/oauth2-redirect")}
-HOT = {
-    ("POST", "/v1/models/{model}:predict"),
-    ("POST", "/v2/models/{model}/infer"),
-    ("POST", "/models/{model}/predict"),
-    ("POST", "/outcomes"),
-}
+OPEN = {("GET", "/healthz"), ("GET", "/v2/health/live"), ("GET", "/v2/health/ready")}
+OUTSIDE = [("DELETE", "/models"), ("POST", "/operate/state"), ("PUT", "/outcomes"), ("GET", "/"), ("GET", "/admin")]
+OUTSIDE += [("GET", "/docs/oauth2-redirect"), ("PATCH", "/v1/models/{model}"), ("POST", "/v1/models/{model}:classify")]
 
 
 @pytest.fixture
@@ -39,25 +37,63 @@ def access(rate: float | None = None, clock: Callable[[], float] = time.monotoni
     return Access(**{"keys": keys, "tokens": None, "open_as": None, "rate": rate, "burst": 2, "clock": clock, **other})
 
 
-async def test_every_route_stands_in_the_matrix(opened: Opened):
-    async with opened() as (gateway, _):
-        assert routes_of(pages(gateway)) - CLOSED | HOT == set(MATRIX)
+def filled(route: str) -> str:
+    return route.replace("{model}", "churn").replace("{version}", "1").replace("{label}", "live")
 
 
-@pytest.mark.parametrize(
-    "asked", [*MATRIX, *CLOSED, ("DELETE", "/models"), ("POST", "/operate/state"), ("PUT", "/outcomes")]
-)
+async def test_a_route_is_in_the_application_the_matrix_and_the_document_or_in_none_of_them(opened: Opened):
+    async with opened() as (gateway, client):
+        document = (await client.get("/openapi.json")).json()
+        described = {(method.upper(), path) for path, told in document["paths"].items() for method in told}
+        assert {(method, filled(path)) for method, path in described} == {(m, filled(r)) for m, r in MATRIX}
+        assert routes_of(pages(gateway)) == {one for one in MATRIX if one[0] == "GET"}
+        predicted = {one for one in MATRIX if one[0] == "POST" and target(filled(one[1])) is not None}
+        assert {one for one in MATRIX if one[0] == "POST"} - predicted == {("POST", "/outcomes")}
+    assert {one for one, role in MATRIX.items() if role is None} == OPEN
+    assert {
+        (method.upper(), path)
+        for path, told in document["paths"].items()
+        for method in told
+        if "security" in told[method]
+    } == OPEN
+
+
+@pytest.mark.parametrize("asked", [*MATRIX, *OUTSIDE])
 async def test_each_role_enters_where_the_matrix_says_and_nowhere_else(opened: Opened, asked: tuple[str, str]):
     method, route = asked
     wanted = MATRIX.get(asked, Role.ADMIN)
     async with opened(access()) as (_, client):
         for role in (None, *Role):
             headers = {} if role is None else {"x-api-key": KEYS[role]}
-            told = await client.request(method, route.replace("{model}", "churn"), headers=headers, json={})
+            told = await client.request(method, filled(route), headers=headers, json={})
             allowed = wanted is None or (role is not None and role in (wanted, Role.ADMIN))
             assert (told.status_code not in (401, 403)) == allowed, (role, told.status_code, told.text)
             if wanted is not None and role is None:
                 assert told.status_code == 401
+                assert told.headers["www-authenticate"] == "Bearer"
+            if asked in OUTSIDE and allowed:
+                assert told.status_code in (404, 405)
+                assert (told.status_code == 405) == ("allow" in told.headers)
+            elif allowed and method == "GET":
+                assert told.status_code == 200
+                assert (await client.head(filled(route), headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-api-key": "wrong"}, {"x-api-key": KEYS[Role.LABEL]}])
+async def test_an_attempt_that_is_not_let_in_is_on_record_without_what_was_sent(
+    opened: Opened, caplog: pytest.LogCaptureFixture, headers: dict[str, str]
+):
+    async with opened(access()) as (_, client):
+        refused = await client.post("/v1/models/secret-name:predict?token=in-the-query", headers=headers, json={})
+        assert (await client.get("/secret-name", headers=headers)).status_code == refused.status_code
+    first, second = (json.loads(one.message) for one in caplog.records if one.name == "prodecks.security")
+    assert first | {"at": 0, "reason": ""} == {
+        "at": 0, "reason": "", "status": refused.status_code, "method": "POST",
+        "route": "/v1/models/{model}:predict", "address": "127.0.0.1",
+    }  # fmt: skip
+    assert second["route"] == "none of the gateway's"
+    for secret in ("wrong", KEYS[Role.LABEL], "in-the-query", "secret-name"):
+        assert secret not in caplog.text
 
 
 @pytest.mark.parametrize("key", ["", "wrong", "key-of-predict ", "key-of-predic", "Köln", "x" * 100_000])
@@ -114,6 +150,46 @@ def test_a_file_of_keys_that_is_none_is_refused(tmp_path: Path, text: str):
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"keys\.json"):
         load_keys(path)
+
+
+async def test_a_key_counts_and_ceases_to_while_the_gateway_runs(opened: Opened, place: Place):
+    path = place.folder / "keys.json"
+
+    def write(*keys: str) -> None:
+        path.with_suffix(".new").write_text(
+            dump_keys({hashed(key): Principal(key, frozenset({Role.PREDICT})) for key in keys})
+        )
+        path.with_suffix(".new").replace(path)
+
+    following = Access({}, None, EVERYBODY, None, 1, time.monotonic, path)
+    async with opened(following) as (gateway, client):
+
+        async def told(status: int, key: str | None) -> None:
+            headers = {} if key is None else {"x-api-key": key}
+            for _ in range(100):
+                if (await client.get("/models", headers=headers)).status_code == status:
+                    return
+                await asyncio.sleep(0.05)
+            raise AssertionError((key, status))
+
+        await told(200, None)
+        write("first", "second")
+        await told(401, None)  # nobody who came without one is let in any more
+        await told(200, "first")
+        write("second")
+        await told(401, "first")
+        await told(200, "second")
+        path.write_text("{")
+        for _ in range(100):
+            if gateway.state()["keys_problem"]:
+                break
+            await asyncio.sleep(0.05)
+        assert "keys.json" in gateway.state()["keys_problem"]
+        await told(200, "second")
+        write()
+        await told(401, "second")
+        await told(401, None)  # the last key's end opens nothing
+        assert gateway.state()["keys_problem"] is None
 
 
 class Provider:

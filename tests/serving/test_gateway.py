@@ -97,13 +97,13 @@ async def test_missing_and_unknown_values_are_answered_and_kept_as_they_came(ope
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
-        ({"rows": [ROW, {"x": "1", "kind": "a"}]}, "rows[1].x: is '1'; accepted: a number or null"),
-        ({"rows": [{"x": True, "kind": "a"}]}, "rows[0].x: is True"),
-        ({"rows": [{"x": 1.0, "kind": 3}]}, "rows[0].kind: is 3; accepted: a text or null"),
+        ({"rows": [ROW, {"x": "1", "kind": "a"}]}, "rows[1].x: is a text; accepted: a number or null"),
+        ({"rows": [{"x": True, "kind": "a"}]}, "rows[0].x: is true"),
+        ({"rows": [{"x": 1.0, "kind": 3}]}, "rows[0].kind: is a number; accepted: a text or null"),
         ({"rows": [{"kind": "a"}]}, "rows[0].x: is missing"),
         ({"rows": [{**ROW, "kindd": "a"}]}, "rows[0].'kindd': no feature of the model; did you mean 'kind'?"),
-        ({"rows": [{**ROW, "member": 7}]}, "rows[0].member: is 7; accepted: a text"),
-        ({"rows": [[1.0, "a"]]}, "rows[0]: is [1.0, 'a']; accepted: an object"),
+        ({"rows": [{**ROW, "member": 7}]}, "rows[0].member: is a number; accepted: a text"),
+        ({"rows": [[1.0, "a"]]}, "rows[0]: is a list; accepted: an object"),
         ({"rows": []}, "no rows"),
         ({"rows": [{"x": 1.0, "kind": "k" * 10_001}]}, "a text of 10,001 characters"),
         ({"row": []}, 'accepted: an object {"rows"'),
@@ -257,6 +257,35 @@ async def test_a_version_that_fails_is_on_record_and_tells_the_client_nothing_of
     (kept,) = predictions(place)
     assert (kept.score, kept.decision) == (None, None)
     assert kept.error
+
+
+async def test_a_version_that_answers_fewer_rows_than_asked_fails_and_the_next_request_is_answered(
+    opened: Opened, place: Place
+):
+    class Short:
+        def score(self, columns: Any) -> Any:
+            import numpy as np
+
+            return np.full(len(columns["x"]) - 1, 0.5)
+
+    place.route(live="1", previous="2")
+    async with opened() as (gateway, client):
+        object.__setattr__(gateway.models.served["churn"].versions["1"], "backend", Short())
+        assert (await client.post(OWN, json={"rows": [ROW, ROW]})).status_code == 500
+        assert (await client.post(OWN, json={"rows": [ROW]}, headers={"x-prodecks-version": "2"})).status_code == 200
+    assert [one.error for one in predictions(place)] == ["ValueError: (1,) scores for 2 rows"] * 2 + [""]
+
+
+async def test_many_rows_are_scored_beside_the_loop_and_small_requests_are_answered_with_them(
+    opened: Opened, place: Place
+):
+    async with opened() as (_, client):
+        large, *small = await asyncio.gather(
+            client.post(OWN, json={"rows": [ROW] * 9_000}), *(client.post(OWN, json={"rows": [ROW]}) for _ in range(20))
+        )
+    assert {one.status_code for one in (large, *small)} == {200}
+    assert len(large.json()["predictions"]) == 9_000
+    assert len(predictions(place)) == 9_020
 
 
 @pytest.mark.parametrize(("answer_unrecorded", "status"), [(False, 503), (True, 200)])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifecycle.aliases import Alias, candidacy, succession
+from lifecycle.aliases import Alias, Assignment, candidacy, moved_by_hand, registry_name, succession
 
 pytestmark = pytest.mark.requirement("R3.8")
 
@@ -56,3 +56,39 @@ def test_however_it_comes_about_no_version_plays_two_parts(story):
 )
 def test_only_an_approved_candidate_is_challenger_and_a_gate_unseats_no_champion(approved, current, changes):
     assert candidacy("2", current, approved=approved) == changes
+
+
+@pytest.mark.requirement("R4.4")
+@pytest.mark.parametrize(
+    ("ours", "held", "by_hand"),
+    [
+        ([], None, False),
+        ([], "1", True),
+        (["1"], None, False),  # not yet mirrored
+        (["1"], "1", False),  # mirrored, and not yet marked
+        (["1"], "2", True),
+        (["1*"], "1", False),
+        (["1*"], None, True),
+        (["1*"], "2", True),
+        (["1*", "2"], "1", False),
+        (["1*", "2", "3"], "2", False),  # the one before was mirrored and the mark was cut short
+        (["1*", "2", "3"], None, True),
+        (["1*", "2*"], "1", True),
+        (["1*", None], "1", False),
+        (["1*", "None*"], "1", True),
+    ],
+)
+def test_only_what_our_own_assignments_do_not_explain_was_moved_by_hand(ours, held, by_hand):
+    versions = [(None if one in (None, "None*") else one.rstrip("*"), str(one).endswith("*")) for one in ours]
+    assignments = [Assignment(number, version, mirrored) for number, (version, mirrored) in enumerate(versions)]
+    assert moved_by_hand(held, assignments) is by_hand
+
+
+def test_an_alias_in_the_registry_names_its_environment_in_letters_the_registry_takes():
+    from mlflow.utils.validation import _validate_model_alias_name
+
+    names = {registry_name(environment, alias) for environment in ("canary", "production") for alias in Alias}
+    assert "production-champion" in names
+    assert len(names) == 2 * len(Alias)
+    for name in names:
+        _validate_model_alias_name(name)

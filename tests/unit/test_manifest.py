@@ -34,6 +34,21 @@ def test_it_survives_json_and_its_digest_names_all_of_it():
         assert dataclasses.replace(MADE, **change).digest != MADE.digest
 
 
+@pytest.mark.requirement("R4.5")
+def test_its_substance_is_what_decides_an_answer_and_no_word_about_it():
+    for change in (
+        {"threshold": 0.26},
+        {"content": "abd"},
+        {"files": {"twin.onnx": "01"}},
+        {"backend": "tensorflow"},
+        {"version": "4"},
+        {"features": MADE.features[::-1]},
+    ):
+        assert dataclasses.replace(MADE, **change).substance != MADE.substance
+    for words in ({"description": "x"}, {"meaning": "x"}, {"late_after": 1.0}):
+        assert dataclasses.replace(MADE, **words).substance == MADE.substance
+
+
 @pytest.mark.parametrize("tags", [{}, {"content": "abc"}, {"threshold": "0.5"}])
 def test_a_version_without_its_tags_is_refused(tags: dict[str, str]):
     with pytest.raises(ConfigError, match="has no tag"):
