@@ -25,14 +25,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from adapters.prediction_log import Prediction, read
+from benchmarks.open_loop import OpenLoop
 from lifecycle.rollout import Stage
 from tests.cli.conftest import MODEL
-from tests.cli.hand_made import PREDICT, World, operating, register, row, twin
+from tests.cli.hand_made import World, operating, register, row, twin
 from tests.cli.test_serve import serving
 
 RATE, LIMIT_S, GIVE_UP_S = 200, 10.0, 60.0
@@ -47,41 +46,20 @@ CASES: dict[str, tuple[dict[str, Any], float, Stage]] = {
 }
 
 
-class OpenLoop:
-    """Requests at a rate, from an entity each, a share of them of the bad kind from some moment on."""
+class Turning:
+    """Rows of entities drawn at random, a share of them of the bad kind from some moment on."""
 
-    def __init__(self, address: str) -> None:
-        self._client = httpx.AsyncClient(base_url=address, timeout=30, limits=httpx.Limits(max_connections=100))
+    def __init__(self) -> None:
         self._chance = random.Random(0)
-        self._under_way: set[asyncio.Task[None]] = set()
         self.bad_share = 0.0
         self.first_bad = 0.0
-        self.sent = self.unanswered = 0
-        self.rate = 0.0
 
-    async def _ask(self, bad: bool) -> None:
-        self.sent += 1
-        body = {"rows": [row(self._chance.randrange(10**9), bad=bad)]}
-        try:
-            await self._client.post(PREDICT, json=body)
-        except httpx.HTTPError:
-            self.unanswered += 1
-
-    async def run(self, until: asyncio.Event) -> None:
-        """Send until told to stop, then wait for what is under way."""
-        began, number = time.monotonic(), 0
-        while not until.is_set():
-            bad = self._chance.random() < self.bad_share
-            if bad and not self.first_bad:
-                self.first_bad = time.time()
-            task = asyncio.create_task(self._ask(bad))
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
-            number += 1
-            await asyncio.sleep(max(0.0, began + number / RATE - time.monotonic()))
-        self.rate = number / (time.monotonic() - began)
-        await asyncio.gather(*self._under_way)
-        await self._client.aclose()
+    def __call__(self, _: int) -> dict[str, object]:
+        """The next row."""
+        bad = self._chance.random() < self.bad_share
+        if bad and not self.first_bad:
+            self.first_bad = time.time()
+        return row(self._chance.randrange(10**9), bad=bad)
 
 
 def begin(world: World, version: str, stage: Stage) -> None:
@@ -95,11 +73,12 @@ def begin(world: World, version: str, stage: Stage) -> None:
 async def one(world: World, address: str, version: str, share: float, stage: Stage, good_s: float) -> dict[str, float]:
     """Let a version turn bad after a good time; how it went."""
     begin(world, version, stage)
-    load, stop = OpenLoop(address), asyncio.Event()
-    running = asyncio.create_task(load.run(stop))
+    rows, stop = Turning(), asyncio.Event()
+    load = OpenLoop(address, RATE, rows)
+    running = asyncio.create_task(load.run(good_s + 2 * GIVE_UP_S, stop))
     await asyncio.sleep(good_s)
     world.told.clear()
-    load.bad_share = share
+    rows.bad_share = share
     end = time.monotonic() + GIVE_UP_S
     while not any(f"version {version}: rolled_back (read back" in line for line in world.told):
         if time.monotonic() > end:
@@ -109,22 +88,22 @@ async def one(world: World, address: str, version: str, share: float, stage: Sta
     await asyncio.sleep(1.0)
     stop.set()
     await running
+    load.close()
     change = world.current()
     assert change.state.stage is Stage.ROLLED_BACK
     found = (entry.record for entry in read(world.place.var / "serving" / "log"))
     moments = [
         one.at for one in found
-        if isinstance(one, Prediction) and one.version == version and one.role != "shadow" and one.at >= load.first_bad
+        if isinstance(one, Prediction) and one.version == version and one.role != "shadow" and one.at >= rows.first_bad
     ]  # fmt: skip
     recorded, last = change.at.timestamp(), max(moments)
-    assert load.unanswered == 0
     return {
-        "detect_s": recorded - load.first_bad,
+        "detect_s": recorded - rows.first_bad,
         "switch_s": max(0.0, last - recorded),
         "bad_requests": len(moments),
-        "told_s": told - load.first_bad,
-        "rate": load.rate,
-        "ratio": (max(last, recorded) - load.first_bad) / LIMIT_S,
+        "told_s": told - rows.first_bad,
+        "rate": load.sent_rate,
+        "ratio": (max(last, recorded) - rows.first_bad) / LIMIT_S,
     }
 
 

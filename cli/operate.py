@@ -242,6 +242,8 @@ class Operator:
         try:
             for done in deployment.mirror():
                 self._tell(f"{model}: {done}")
+        except BusyError:
+            return  # another process sets the same right, or began to and was killed: no rollback waits for that either
         except UnavailableError as error:
             self._registry_from = time.monotonic() + REGISTRY_PAUSE_S
             self._trouble(f"aliases of {model}", str(error))

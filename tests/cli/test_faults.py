@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from adapters.model_store import ModelStore
 from adapters.prediction_log import Prediction, read
-from lifecycle.aliases import Alias
+from lifecycle.aliases import Alias, registry_name
 from lifecycle.rollout import Stage
 from tests.cli.hand_made import ALSO_GOOD, FAILING, GOOD, SLOW, Load, World, operating, register
 from tests.cli.test_serve import Running, serving
@@ -66,7 +66,7 @@ def settled(world: World, seconds: float = 60) -> None:
         change = world.current()
         table = ModelStore(world.place.var / "serving").table("churn")
         mirrored = world.registry.aliases("churn")
-        held = {alias.value: version for alias, version in world.ops.aliases("churn").items()}
+        held = {registry_name("development", alias): version for alias, version in world.ops.aliases("churn").items()}
         agreed = table is not None and (table.routing.generation, table.routing.weights) == (
             change.generation, dict(change.weights),
         )  # fmt: skip
@@ -87,7 +87,7 @@ def test_operate_killed_at_any_moment_leaves_nothing_that_the_next_does_not_set_
         for version in (ALSO_GOOD, FAILING):
             world.told.clear()
             with operating(world, gateway.address) as process:
-                world.wait_told("operating every")
+                world.wait_told("operating development every")
                 world.deploy(version)
                 time.sleep(chance.uniform(0.5, 2.5))
                 process.kill()

@@ -14,7 +14,7 @@ import cli.operate
 from adapters.prediction_log import segments
 from cli.operate import pause
 from cli.rollouts import act
-from lifecycle.errors import UnavailableError
+from lifecycle.errors import BusyError, UnavailableError
 from lifecycle.rollout import Stage
 from tests.cli.operating import MODEL, Here, StandInRegistry, folder_in_memory
 
@@ -143,6 +143,19 @@ def test_a_rollback_waits_for_no_registry(here: Here):
     StandInRegistry.gone = False
     here.restarted().tick()
     assert StandInRegistry.held == {"development-champion": "1"}
+
+
+def test_a_rollback_waits_for_nobody_who_sets_the_aliases_right(here: Here, monkeypatch: pytest.MonkeyPatch):
+    here.deploy("2", live=True)
+    here.ticks()
+
+    def busy(self: cli.rollouts.Deployment) -> list[str]:
+        raise BusyError("another process is putting the same on record")
+
+    monkeypatch.setattr(cli.rollouts.Deployment, "mirror", busy)
+    here.traffic(300, bad={"2"})
+    assert here.operator.tick() == 1
+    assert lines(here, "version 2: rolled_back (read back from the gateway)")
 
 
 def test_a_registry_that_does_not_answer_is_not_asked_at_each_look(here: Here, monkeypatch: pytest.MonkeyPatch):
