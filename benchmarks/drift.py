@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from lifecycle.distribution import SKETCH, Numbers, WindowState, merged  # noqa: E402
-from lifecycle.drift import compare_windows  # noqa: E402
+from lifecycle.drift import compare_frames  # noqa: E402
 
 NUMBERS = [f"number_{place}" for place in range(20)]
 CATEGORIES = [f"category_{place}" for place in range(10)]
@@ -60,17 +60,15 @@ def table(rows: int, seed: int, moved: float) -> pd.DataFrame:
 
 def ours(rows: int, *, prepared: bool) -> dict[str, Any]:
     """Our side; with the reference's state made beforehand, or with nothing."""
-    reference, current = table(rows, 1, 0.0), table(rows, 2, 0.2)
-    kept = WindowState.of(reference, NUMBERS, CATEGORIES, threads=THREADS) if prepared else None
+    reference: WindowState | pd.DataFrame = table(rows, 1, 0.0)
     if prepared:
-        del reference
+        reference = WindowState.of(reference, NUMBERS, CATEGORIES, threads=THREADS)
+    current = table(rows, 2, 0.2)
     seconds = []
     for _ in range(TIMES):
         start = time.perf_counter()
-        state = kept or WindowState.of(reference, NUMBERS, CATEGORIES, threads=THREADS)
-        found = compare_windows(state, WindowState.of(current, NUMBERS, CATEGORIES, threads=THREADS), threads=THREADS)
+        found = compare_frames(reference, current, NUMBERS, CATEGORIES, threads=THREADS)
         seconds.append(time.perf_counter() - start)
-        del state
     return {
         "seconds": statistics.median(seconds),
         "all": seconds,

@@ -7,9 +7,10 @@ from week to week: large samples do not make everything a drift, and small ones 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import pandas as pd
 from scipy import stats
 
 from lifecycle.distances import (
@@ -144,6 +145,44 @@ def compare_windows(
     return in_threads(compare, reference.columns, threads)
 
 
+def compare_frames(
+    reference: WindowState | pd.DataFrame,
+    current: pd.DataFrame,
+    numeric: Collection[str],
+    categorical: Collection[str],
+    *,
+    threads: int = 1,
+) -> list[ColumnDrift]:
+    """Measure columns of rows that are at hand, one after the other, so that no more than `threads` are held sorted.
+
+    Parameters
+    ----------
+    reference
+        Rows, or their state prepared once and kept.
+    current
+        Rows.
+    numeric, categorical
+        Columns read as numbers and as categories.
+    threads
+        Columns read and compared at a time.
+
+    Returns
+    -------
+    list of ColumnDrift
+        The numbers, then the categories.
+    """
+    numbers = set(numeric)
+
+    def read(frame: pd.DataFrame, name: str) -> Column:
+        return Numbers.of(frame[name]) if name in numbers else Categories.of(frame[name])
+
+    def compare(name: str) -> ColumnDrift:
+        before = reference.columns[name] if isinstance(reference, WindowState) else read(reference, name)
+        return _compare(name, before, read(current, name), [])
+
+    return in_threads(compare, [*numeric, *categorical], threads)
+
+
 def own_limit(own_distances: Sequence[float], alpha: float, degree: float = 1.0) -> float | None:
     """How far a further week of the reference would lie from it at most, but for a chance of alpha.
 
@@ -211,7 +250,7 @@ def judge_drift(
     """
     given = evidence or {}
     return [
-        _judge_one(
+        judge_distance(
             feature.name,
             MEASURES[feature.type],
             distances.get(feature.name),
@@ -250,14 +289,14 @@ def judge_columns(
     each = alpha / max(1, 2 * len(drifts))
     findings: list[Finding] = []
     for drift in drifts:
-        found = _judge_one(
+        found = judge_distance(
             drift.column, drift.measure, drift.distance, threshold, drift.rows, window, drift.evidence, each
         )
         told = _categories_told(drift)
         findings.append(replace(found, reason=f"{found.reason}; {told}") if told else found)
         change = abs(drift.missing_current - drift.missing_reference)
         findings.append(
-            _judge_one(
+            judge_distance(
                 drift.column,
                 "missing_share_change",
                 change if math.isfinite(change) else None,
@@ -269,6 +308,53 @@ def judge_columns(
             )
         )
     return findings
+
+
+def judge_distance(
+    subject: str,
+    measure: str,
+    value: float | None,
+    threshold: float,
+    rows: int | None,
+    window: str,
+    evidence: Evidence | None,
+    alpha: float,
+) -> Finding:
+    """Judge one distance: a warning when it is above the threshold, not chance, and unusual for the reference.
+
+    Parameters
+    ----------
+    subject, measure, value, threshold, rows, window
+        As in `lifecycle.findings.Finding`.
+    evidence
+        None leaves the threshold alone to decide.
+    alpha
+        Largest p-value that is not chance, and level of the reference's own variation.
+    """
+    found = judge(
+        measure,
+        value,
+        threshold,
+        Direction.AT_MOST,
+        window=window,
+        subject=subject,
+        count=rows,
+        min_count=MIN_ROWS,
+        severity=Severity.WARNING,
+    )
+    if evidence is None or found.verdict is not Verdict.WARN or value is None:
+        return found
+    if math.isnan(evidence.p_value):
+        return replace(found, verdict=Verdict.NO_DATA, reason=f"{found.reason}; no test of chance could be made")
+    if evidence.p_value > alpha:
+        told = f"which {rows if rows is not None else 'so few'} rows give by chance (p {evidence.p_value:.2g})"
+        return replace(found, verdict=Verdict.PASS, reason=f"{measure} on {subject} is {value:.4g}, {told}")
+    limit = own_limit(evidence.own_distances, alpha, _DEGREE.get(measure, 1.0))
+    if limit is not None and value <= limit:
+        told = f"no further than the reference's own weeks go ({limit:.4g})"
+        return replace(found, verdict=Verdict.PASS, reason=f"{measure} on {subject} is {value:.4g}, {told}")
+    beyond = "" if limit is None else f", and the reference's own weeks go to {limit:.4g}"
+    return replace(found, reason=f"{found.reason}; chance alone has p {evidence.p_value:.2g}{beyond}")
 
 
 def rank_contributions(distances: Mapping[str, float | None], importances: Mapping[str, float]) -> list[Contribution]:
@@ -357,42 +443,6 @@ def _only(here: Categories, there: Categories) -> dict[str, float]:
     """Shares of the values that only one window has, largest first."""
     names = sorted(here.counts.keys() - there.counts.keys(), key=lambda name: (-here.counts[name], name))
     return {name: here.counts[name] / here.known for name in names} if there.known else {}
-
-
-def _judge_one(
-    subject: str,
-    measure: str,
-    value: float | None,
-    threshold: float,
-    rows: int | None,
-    window: str,
-    evidence: Evidence | None,
-    alpha: float,
-) -> Finding:
-    found = judge(
-        measure,
-        value,
-        threshold,
-        Direction.AT_MOST,
-        window=window,
-        subject=subject,
-        count=rows,
-        min_count=MIN_ROWS,
-        severity=Severity.WARNING,
-    )
-    if evidence is None or found.verdict is not Verdict.WARN or value is None:
-        return found
-    if math.isnan(evidence.p_value):
-        return replace(found, verdict=Verdict.NO_DATA, reason=f"{found.reason}; no test of chance could be made")
-    if evidence.p_value > alpha:
-        told = f"which {rows if rows is not None else 'so few'} rows give by chance (p {evidence.p_value:.2g})"
-        return replace(found, verdict=Verdict.PASS, reason=f"{measure} on {subject} is {value:.4g}, {told}")
-    limit = own_limit(evidence.own_distances, alpha, _DEGREE.get(measure, 1.0))
-    if limit is not None and value <= limit:
-        told = f"no further than the reference's own weeks go ({limit:.4g})"
-        return replace(found, verdict=Verdict.PASS, reason=f"{measure} on {subject} is {value:.4g}, {told}")
-    beyond = "" if limit is None else f", and the reference's own weeks go to {limit:.4g}"
-    return replace(found, reason=f"{found.reason}; chance alone has p {evidence.p_value:.2g}{beyond}")
 
 
 def _categories_told(drift: ColumnDrift) -> str:

@@ -11,6 +11,7 @@ from lifecycle.distribution import Categories, Numbers, WindowState, merged
 from lifecycle.drift import (
     MIN_ROWS,
     Evidence,
+    compare_frames,
     compare_windows,
     judge_columns,
     judge_drift,
@@ -185,3 +186,14 @@ def test_contributions_rank_drift_by_how_much_the_model_leans_on_it():
     assert ranked[0].share == pytest.approx(0.08 / 0.088)
     assert sum(one.share for one in ranked) == pytest.approx(1)
     assert [one.share for one in rank_contributions({"a": 0.2, "b": 0.3}, {})] == [0.0, 0.0]
+
+
+def test_rows_at_hand_give_what_their_states_give():
+    rng = np.random.default_rng(0)
+    old, new = (
+        pd.DataFrame({"x": rng.normal(shift, 1, 400), "c": rng.choice(list("abc"), 400)}) for shift in (0.0, 0.3)
+    )
+    state = WindowState.of(old, ["x"], ["c"])
+    expected = compare_windows(state, WindowState.of(new, ["x"], ["c"]))
+    for reference in (old, state):
+        assert compare_frames(reference, new, ["x"], ["c"], threads=2) == expected
