@@ -319,8 +319,11 @@ def judge_distance(
     window: str,
     evidence: Evidence | None,
     alpha: float,
+    *,
+    min_rows: int = MIN_ROWS,
+    severity: Severity = Severity.WARNING,
 ) -> Finding:
-    """Judge one distance: a warning when it is above the threshold, not chance, and unusual for the reference.
+    """Judge one distance: told when it is above the threshold, not chance, and unusual for the reference.
 
     Parameters
     ----------
@@ -330,6 +333,10 @@ def judge_distance(
         None leaves the threshold alone to decide.
     alpha
         Largest p-value that is not chance, and level of the reference's own variation.
+    min_rows
+        Fewer rows are NO_DATA.
+    severity
+        What a distance that is told means.
     """
     found = judge(
         measure,
@@ -339,10 +346,10 @@ def judge_distance(
         window=window,
         subject=subject,
         count=rows,
-        min_count=MIN_ROWS,
-        severity=Severity.WARNING,
+        min_count=min_rows,
+        severity=severity,
     )
-    if evidence is None or found.verdict is not Verdict.WARN or value is None:
+    if evidence is None or found.verdict not in (Verdict.WARN, Verdict.FAIL) or value is None:
         return found
     if math.isnan(evidence.p_value):
         return replace(found, verdict=Verdict.NO_DATA, reason=f"{found.reason}; no test of chance could be made")
