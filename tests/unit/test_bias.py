@@ -12,7 +12,7 @@ from lifecycle.bias import intersections, judge_bias, told_apart, window_fairnes
 from lifecycle.findings import Verdict
 from lifecycle.spec import Evaluation
 
-pytestmark = pytest.mark.requirement("R5.6", "R6.2")
+pytestmark = pytest.mark.requirement("R5.6")
 
 RULES = Evaluation.model_validate({"gates": [{"metric": "roc_auc", "min": 0.6}], "bootstrap": 200})
 PARITY, OPPORTUNITY, PREDICTIVE = (
