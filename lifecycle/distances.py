@@ -52,8 +52,11 @@ def normalised_wasserstein(reference: Numbers, current: Numbers) -> float:
 
     A reference of one value has none; its distance is then in thousandths of the unit. Evidently takes 0.001 for any
     deviation below it, which hides drift in features measured in small numbers; here only a constant one gets it.
+    NaN where the deviation is beyond floats: a sentinel near the largest one would hide every drift.
     """
     deviation = reference.deviation
+    if reference.known and not math.isfinite(deviation):
+        return math.nan
     if not deviation > _ROUNDING * max(abs(reference.low), abs(reference.high)):
         deviation = _LEAST_DEVIATION
     return wasserstein(reference, current) / deviation

@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -107,14 +106,16 @@ class Numbers:
         first = int(np.searchsorted(numbers, -math.inf, side="right"))
         last = int(np.searchsorted(numbers[:known], math.inf, side="left"))
         finite = numbers[first:last]
-        mean = float(finite.mean()) if len(finite) else 0.0
+        with np.errstate(over="ignore", invalid="ignore"):  # numbers near the largest float have no moments
+            mean = float(finite.mean()) if len(finite) else 0.0
+            squares = _squares(finite, mean)
         return cls(
             rows=len(numbers),
             missing=len(numbers) - known,
             below=first,
             above=known - last,
             mean=mean,
-            squares=_squares(finite, mean),
+            squares=squares,
             low=float(finite[0]) if len(finite) else math.nan,
             high=float(finite[-1]) if len(finite) else math.nan,
             runs=_settled((Run(finite, len(finite), 0.0),), size),
@@ -188,10 +189,10 @@ class Numbers:
         return np.asarray(np.where(asked >= 1, self.high, np.where(asked <= 0, self.low, values[places])))
 
     def distinct(self, most: int) -> Floats | None:
-        """Distinct values when there are at most `most`, of a column kept whole; None when there are more."""
+        """Distinct kept values when there are at most `most`; None when there are more, or no known row."""
         values, _ = self.weighted()
         if not len(values):
-            return values
+            return None
         changes = np.flatnonzero(values[1:] != values[:-1])
         return values[np.concatenate(([0], changes + 1))] if len(changes) < most else None
 
@@ -335,17 +336,17 @@ class WindowState:
         if self.columns.keys() != other.columns.keys():
             odd = sorted(self.columns.keys() ^ other.columns.keys())
             raise ValueError(f"{', '.join(odd)} stands in one window only; accepted: the same columns in both")
-        merged: dict[str, Column] = {}
+        columns: dict[str, Column] = {}
         for name, mine in self.columns.items():
             theirs = other.columns[name]
             match mine, theirs:
                 case Numbers(), Numbers():
-                    merged[name] = mine.merge(theirs)
+                    columns[name] = mine.merge(theirs)
                 case Categories(), Categories():
-                    merged[name] = mine.merge(theirs)
+                    columns[name] = mine.merge(theirs)
                 case _:
                     raise ValueError(f"{name}: number and category; accepted: one type in both windows")
-        return WindowState(self.rows + other.rows, merged)
+        return WindowState(self.rows + other.rows, columns)
 
     def to_bytes(self) -> bytes:
         """The state as a file's content: an ``.npz`` of plain arrays, no pickle in it."""
@@ -398,11 +399,12 @@ def merged(states: Iterable[WindowState]) -> WindowState:
     ValueError
         No partition, or ones that do not fit together.
     """
-    parts = list(states) if isinstance(states, (list, tuple)) else states
-    try:
-        return reduce(WindowState.merge, parts)
-    except TypeError as error:
-        raise ValueError("no partition; accepted: at least one") from error
+    total: WindowState | None = None
+    for state in states:
+        total = state if total is None else total.merge(state)
+    if total is None:
+        raise ValueError("no partition; accepted: at least one")
+    return total
 
 
 def _as_floats(values: ArrayLike) -> Floats:

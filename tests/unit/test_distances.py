@@ -216,6 +216,11 @@ def test_shares_of_a_number_survive_a_span_beyond_floats():
     assert tiny.current.sum() == pytest.approx(1)
 
 
+def test_a_sentinel_near_the_largest_float_leaves_no_distance_rather_than_none_at_all():
+    broken = Numbers.of([1e308, 0.0, 1.0])
+    assert math.isnan(normalised_wasserstein(broken, Numbers.of([5.0, 6.0])))
+
+
 def test_p_values_of_categories_are_scipys_and_rare_ones_are_counted_together():
     a, b = Categories.of(["a"] * 60 + ["b"] * 40), Categories.of(["a"] * 30 + ["b"] * 50)
     assert homogeneity_p_value(a, b) == pytest.approx(

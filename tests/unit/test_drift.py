@@ -14,6 +14,7 @@ from lifecycle.drift import (
     compare_frames,
     compare_windows,
     judge_columns,
+    judge_distance,
     judge_drift,
     own_limit,
     rank_contributions,
@@ -146,10 +147,8 @@ def test_a_column_read_as_another_type_is_an_error():
 
 
 def test_evidence_without_a_test_is_no_data_rather_than_a_pass():
-    found = judge_drift(
-        spec(), {"x": 5.0, "c": 0.0}, {"x": 500, "c": 500}, window="w", evidence={"x": Evidence(math.nan)}
-    )
-    assert found[0].verdict is Verdict.NO_DATA
+    found = judge_distance("x", "wasserstein_distance", 5.0, 0.1, 500, "w", Evidence(math.nan), 0.01)
+    assert found.verdict is Verdict.NO_DATA
 
 
 def test_the_limit_of_own_variation_is_students_and_needs_enough_weeks():
@@ -163,9 +162,9 @@ def test_the_limit_of_own_variation_is_students_and_needs_enough_weeks():
 
 @pytest.mark.parametrize("spread", [0.0, 0.2])
 def test_quiet_windows_are_told_as_drifted_no_more_often_than_stated(spread):
-    """150 weeks of 4 numbers, without a threshold on the distance: only the tests stand in the way."""
+    """100 weeks of 4 numbers, without a threshold on the distance: only the tests stand in the way."""
     rng = np.random.default_rng(21)
-    names, alarms, trials = [f"x{n}" for n in range(4)], 0, 150
+    names, alarms, trials = [f"x{n}" for n in range(4)], 0, 100
     for _ in range(trials):
         means = spread * rng.normal(size=(11, len(names)))
         blocks = [

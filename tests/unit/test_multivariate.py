@@ -73,11 +73,11 @@ def test_a_large_window_does_not_make_a_trifle_a_drift():
 
 
 def test_quiet_windows_have_small_p_values_no_more_often_than_stated():
-    kernel = Kernel.of(STATE, 1, frequencies=64)
+    kernel = Kernel.of(STATE, 1, frequencies=32)
     reference = kernel.embed(REFERENCE)
-    p_values = np.array([discrepancy_p_value(reference, kernel.embed(rows(300, 100 + n))) for n in range(300)])
+    p_values = np.array([discrepancy_p_value(reference, kernel.embed(rows(200, 100 + n))) for n in range(150)])
     for level in (0.2, 0.05, 0.01):
-        assert np.count_nonzero(p_values <= level) <= stats.binom.isf(0.001, 300, level)
+        assert np.count_nonzero(p_values <= level) <= stats.binom.isf(0.001, 150, level)
 
 
 def test_weeks_that_wander_are_the_measure_of_a_further_week():
