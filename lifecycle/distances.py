@@ -120,8 +120,7 @@ def number_shares(reference: Numbers, current: Numbers) -> Shares | None:
         return None
     values = reference.distinct(_FEW)
     if values is not None:
-        seen = current.weighted()[0]
-        values = np.union1d(values, seen[np.concatenate(([True], seen[1:] != seen[:-1]))])
+        values = np.union1d(values, np.concatenate([run.values for run in current.runs]))
         return Shares(*(_jumps(state, values) for state in (reference, current)))
     low, high = min(reference.low, current.low), max(reference.high, current.high)
     width = (high - low) / (math.log2(reference.known + current.known) + 1)

@@ -190,11 +190,13 @@ class Numbers:
 
     def distinct(self, most: int) -> Floats | None:
         """Distinct kept values when there are at most `most`; None when there are more, or no known row."""
-        values, _ = self.weighted()
-        if not len(values):
-            return None
-        changes = np.flatnonzero(values[1:] != values[:-1])
-        return values[np.concatenate(([0], changes + 1))] if len(changes) < most else None
+        values = self.runs[0].values if len(self.runs) == 1 else self.weighted()[0]
+        found: list[float] = []
+        place = 0
+        while place < len(values) and len(found) <= most:
+            found.append(float(values[place]))
+            place = int(np.searchsorted(values, values[place], side="right"))
+        return np.array(found) if 0 < len(found) <= most else None
 
     def merge(self, other: Numbers) -> Numbers:
         """The state of both windows' rows together.
@@ -240,7 +242,7 @@ class Categories:
         else:
             codes, values_found = pd.factorize(column)
             found = np.asarray(values_found, dtype=object)
-        per_code = np.bincount(codes.astype(np.intp) + 1, minlength=len(found) + 1)
+        per_code = np.bincount(codes.astype(np.intp, copy=False) + 1, minlength=len(found) + 1)
         counts: dict[str, int] = {}
         for value, count in zip(found, per_code[1:].tolist(), strict=True):
             if count:
@@ -411,7 +413,8 @@ def _as_floats(values: ArrayLike) -> Floats:
     """A column as numbers, NaN where it is missing."""
     try:
         if isinstance(values, pd.Series):
-            return values.to_numpy(dtype=np.float64, na_value=math.nan)
+            # np.nan itself: another NaN makes pandas look for the missing ones and copy.
+            return values.to_numpy(dtype=np.float64, na_value=np.nan)
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(f"a numeric column holds what is no number ({error}); accepted: numbers and nulls") from error
