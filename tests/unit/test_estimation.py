@@ -37,7 +37,7 @@ def rows_of(counts):
 
 @pytest.mark.parametrize("chunk", CAR_LOAN["chunks"], ids=range(len(CAR_LOAN["chunks"])))
 def test_estimates_are_nannymls_on_its_own_published_data(chunk):
-    """NannyML 0.13.1 on its synthetic car loan data, decisions at 0.5, in chunks of 5,000.
+    """NannyML 0.13.1 on its synthetic car loan data (Apache-2.0), decisions at 0.5, in chunks of 5,000.
 
     The fixture holds the data as counts and what NannyML gave, made in an environment of its own with
     ``uv pip install nannyml==0.13.1 statsmodels`` by ``CBPE(problem_type="classification_binary",
