@@ -44,8 +44,13 @@ def table(rows: int, seed: int, moved: float) -> pd.DataFrame:
     columns: dict[str, Any] = {}
     for place, name in enumerate(NUMBERS):
         shift = moved if place % 3 == 0 else 0.0
-        normal = rng.normal(shift, 1.0, rows)
-        values = (normal, np.exp(normal), np.floor(10 * np.exp(normal)), 1 / (1 + np.exp(-normal)))[place % 4]
+        values = rng.normal(shift, 1.0, rows)
+        if place % 4 in (1, 2):
+            np.exp(values, out=values)
+        if place % 4 == 2:
+            np.floor(10 * values, out=values)
+        if place % 4 == 3:
+            values = 1 / (1 + np.exp(-values))
         values[rng.random(rows) < 0.05] = np.nan
         columns[name] = values
     for place, name in enumerate(CATEGORIES):
