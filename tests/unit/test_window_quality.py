@@ -1,0 +1,132 @@
+"""What is wrong with a window of traffic is found, and an empty or usual one is not taken for a bad one."""
+
+import math
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lifecycle.distribution import SKETCH, WindowState
+from lifecycle.findings import Verdict
+from lifecycle.spec import ModelSpec
+from lifecycle.window_quality import judge_duplicates, judge_freshness, judge_schema, judge_values, judge_volume
+
+pytestmark = pytest.mark.requirement("R5.5")
+
+SPEC = ModelSpec.model_validate(
+    {
+        "name": "m",
+        "description": "d",
+        "owner": {"team": "t", "contact": "c"},
+        "tier": "main",
+        "sensitivity": "non_sensitive",
+        "source": {"table": "t", "timestamp": "ts", "entity_key": "id"},
+        "label": {"column": "y", "meaning": "yes"},
+        "features": [
+            {"name": "x", "type": "numeric", "min": 0, "max": 10},
+            {"name": "free", "type": "numeric"},
+            {"name": "c", "type": "categorical", "values": ["a", "b"]},
+            {"name": "open", "type": "categorical"},
+        ],
+        "quality": {"range_mostly": 0.99},
+        "evaluation": {"gates": [{"metric": "roc_auc", "min": 0.6}]},
+        "business": {"currency": "EUR", "decision": "call", "true_positive": 1, "false_positive": -1},
+    }
+)
+NUMERIC, CATEGORICAL = ["x", "free"], ["c", "open"]
+
+
+def frame(rows, seed=0, **changed):
+    rng = np.random.default_rng(seed)
+    columns = {
+        "x": rng.uniform(0, 10, rows),
+        "free": rng.normal(0, 1, rows),
+        "c": rng.choice(["a", "b"], rows),
+        "open": rng.choice(["p", "q"], rows),
+    }
+    return pd.DataFrame(columns | changed)
+
+
+def judged(rows, size=None, reference=True, **changed):
+    state = WindowState.of(frame(rows, 1, **changed), NUMERIC, CATEGORICAL, size=size)
+    usual = WindowState.of(frame(5_000), NUMERIC, CATEGORICAL, size=size) if reference else None
+    return {(f.subject, f.measure): f for f in judge_values(SPEC, state, usual, window="w")}
+
+
+@pytest.mark.parametrize("size", [None, SKETCH])
+def test_a_usual_window_passes(size):
+    found = judged(2_000, size)
+    assert {f.verdict for f in found.values()} == {Verdict.PASS}
+    assert ("open", "out_of_range_share") not in found
+    assert ("free", "out_of_range_share") not in found
+
+
+def test_missing_values_ranges_lists_and_outliers_are_found():
+    x = np.full(1_000, 5.0)
+    x[:40], x[40:50], x[50:200] = -1, 11, math.nan
+    x[200] = math.inf
+    free = np.random.default_rng(0).normal(0, 1, 1_000)
+    free[:30] = 50
+    found = judged(1_000, x=x, free=free, c=["z"] * 100 + ["a"] * 900)
+    assert found["x", "missing_share"].value == pytest.approx(0.15)
+    assert found["x", "missing_share"].verdict is Verdict.WARN
+    assert found["x", "out_of_range_share"].value == pytest.approx(51 / 850)
+    assert found["x", "out_of_range_share"].verdict is Verdict.FAIL
+    assert found["c", "out_of_range_share"].value == pytest.approx(0.1)
+    assert found["free", "outlier_share_rise"].verdict is Verdict.WARN
+    assert found["free", "outlier_share_rise"].value == pytest.approx(0.03, abs=0.001)
+
+
+def test_an_empty_window_is_no_data_and_a_reference_is_not_needed():
+    found = judged(0)
+    assert {f.verdict for f in found.values()} == {Verdict.NO_DATA}
+    assert ("x", "outlier_share_rise") not in judged(10, reference=False)
+
+
+def test_columns_that_are_gone_and_numbers_that_are_none_are_found():
+    found = {
+        (f.subject, f.measure): f
+        for f in judge_schema(
+            SPEC, frame(4, x=["1", "two", None, 3], free=[math.nan] * 4).drop(columns="open"), window="w"
+        )
+    }
+    assert found["open", "column_present"].verdict is Verdict.FAIL
+    assert found["c", "column_present"].verdict is Verdict.PASS
+    assert found["x", "type_mismatch_share"].value == pytest.approx(1 / 3)
+    assert found["x", "type_mismatch_share"].verdict is Verdict.FAIL
+    assert found["free", "type_mismatch_share"].verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    ("rows", "past", "verdict"),
+    [
+        (1_000, [1_000, 980, 1_030, 1_010, 990, 1_005], Verdict.PASS),
+        (400, [1_000, 980, 1_030, 1_010, 990, 1_005], Verdict.WARN),
+        (2_500, [1_000, 980, 1_030, 1_010, 990, 1_005], Verdict.WARN),
+        (0, [1_000, 980, 1_030, 1_010, 990, 1_005], Verdict.WARN),
+        (400, [1_000, 300, 2_000, 500, 1_500, 4_000], Verdict.PASS),
+        (2, [5, 4, 6], Verdict.PASS),
+        (0, [1_000], Verdict.WARN),
+        (10, [], Verdict.NO_DATA),
+        (10, [0, 0, 0], Verdict.NO_DATA),
+    ],
+)
+def test_volume_is_judged_by_what_earlier_windows_had(rows, past, verdict):
+    assert judge_volume(rows, past, window="w").verdict is verdict
+
+
+def test_a_row_too_old_or_from_the_future_is_found_and_none_is_no_data():
+    now = datetime(2025, 3, 30, 12, tzinfo=UTC)
+    day = timedelta(days=1)
+    assert judge_freshness(now - day, now, 2 * day, window="w").verdict is Verdict.PASS
+    assert judge_freshness(now - 3 * day, now, 2 * day, window="w").verdict is Verdict.FAIL
+    assert judge_freshness(now + day, now, 2 * day, window="w").verdict is Verdict.FAIL
+    assert judge_freshness(None, now, day, window="w").verdict is Verdict.NO_DATA
+
+
+def test_repeated_keys_are_counted():
+    found = judge_duplicates(pd.Series(["a", "b", "a", "a"]), window="w")
+    assert (found.value, found.verdict) == (0.5, Verdict.WARN)
+    assert judge_duplicates(pd.Series(["a"]), window="w").verdict is Verdict.PASS
+    assert judge_duplicates(pd.Series([], dtype=object), window="w").verdict is Verdict.NO_DATA
