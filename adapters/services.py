@@ -15,6 +15,7 @@ OPS = "PRODECKS_OPS_URL"
 TUNING = "PRODECKS_TUNING_URL"
 REGISTRY = "PRODECKS_REGISTRY_URL"
 MODELS_FOLDER = "PRODECKS_MODELS"
+POLICIES_FOLDER = "PRODECKS_POLICIES"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +56,8 @@ def var_folder() -> Path:
 def models_folder() -> Path:
     """Folder of the model files: ``configs/models``, or where PRODECKS_MODELS points."""
     return Path(os.environ.get(MODELS_FOLDER) or ROOT / "configs" / "models").resolve()
+
+
+def policies_folder() -> Path:
+    """Folder of the policies: ``configs/policies``, or where PRODECKS_POLICIES points."""
+    return Path(os.environ.get(POLICIES_FOLDER) or ROOT / "configs" / "policies").resolve()

@@ -204,7 +204,7 @@ def test_a_priority_that_leaves_no_time_is_refused():
     ],
 )
 def test_maintenance_is_weekly_or_once(changes):
-    with pytest.raises(ValueError, match="accepted|not after"):
+    with pytest.raises(ValueError, match=r"accepted|not after"):
         Maintenance.model_validate({"name": "work", "holds": ["P2"], **changes})
 
 
