@@ -181,7 +181,10 @@ def _said(value: Any) -> str:
 
 @contextmanager
 def _heard() -> Iterator[list[str]]:
-    """What apprise logs of an attempt, kept from every other log: it is its only account of what went wrong."""
+    """What apprise logs of an attempt, kept from every other log: it is its only account of what went wrong.
+
+    urllib3 would write whole addresses at level DEBUG, and an address may be all the secret there is.
+    """
     heard: list[str] = []
 
     class Keep(logging.Handler):
@@ -189,10 +192,14 @@ def _heard() -> Iterator[list[str]]:
             heard.append(record.getMessage())
 
     logger, handler = logging.getLogger("apprise"), Keep(logging.WARNING)
-    passed_on, logger.propagate = logger.propagate, False
+    requests = logging.getLogger("urllib3")
+    passed_on, level = logger.propagate, requests.level
+    logger.propagate = False
+    requests.setLevel(max(logging.INFO, requests.getEffectiveLevel()))
     logger.addHandler(handler)
     try:
         yield heard
     finally:
         logger.removeHandler(handler)
         logger.propagate = passed_on
+        requests.setLevel(level)
