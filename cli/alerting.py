@@ -14,7 +14,7 @@ from adapters.model_files import check_models, load_file
 from adapters.notifiers import Notifiers
 from adapters.ops_store import OpsStore
 from adapters.services import models_folder, policies_folder, var_folder
-from lifecycle.alerting import PERSONAL, AlertingPolicy, Priority
+from lifecycle.alerting import PERSONAL, AlertingPolicy, Channel, Priority
 from lifecycle.alerts import AlertState, Step, World, decide, heard_of
 from lifecycle.delivery import Delivered, delivered, failed, stand_in, unheard
 from lifecycle.errors import ConfigError
@@ -162,6 +162,7 @@ class Alerting:
             folded,
             self._store.values(alert.model, worst.measure, worst.subject, alert.members[0].at),
             [(done.at, done.event) for done in self._store.done_since(alert.model, alert.opened_at)],
+            picture=notification.target.channel is Channel.EMAIL,
         )
         return rendered(alert, story, world.policy, reader)
 
