@@ -138,9 +138,17 @@ class Told(Section):
 class Query(Section):
     """What Prometheus watches by itself, also while our own processes are down."""
 
+    name: Name = Field(description="What it looks at; a label of its alerts.")
     priority: Priority = Field(description="P0 to P3.")
     expr: str = Field(min_length=1, description="PromQL; every series of its result is an alert.")
-    held_for: Duration = Field(Duration("1m"), description="How long it has to hold.")
+    held_for: Duration = Field(Duration("1m"), description="How long it has to hold; not in months.")
+
+    @field_validator("held_for")
+    @classmethod
+    def _prometheus_knows_it(cls, span: Duration) -> Duration:
+        if span.endswith("mo"):
+            raise ValueError(f"{span} is a calendar's span; accepted: m, h, d, w or y")
+        return span
 
 
 class Rule(Section):

@@ -8,13 +8,17 @@ import json
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, time
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from pydantic import AwareDatetime
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from lifecycle.alerting import AlertingPolicy
 from lifecycle.measures import MEASURES
+from lifecycle.oncall import OnCall
 from lifecycle.spec import Duration, Environment, ModelSpec, Section, Unit
 from stacks.stack_file import StackFile
 
@@ -27,7 +31,6 @@ READ_LATER = {
     "Monitoring.concept_drift": "monitoring of production traffic (R5.4)",
     "Monitoring.bias": "monitoring of production traffic (R5.6)",
     "Monitoring.resource_use": "monitoring of serving (R5.1)",
-    "Monitoring.no_data_limit": "monitoring of production traffic (R5.1 to R5.6)",
     "Retraining.on_drift": "triggers (R3.2)",
     "Retraining.on_degradation": "triggers (R3.2)",
     "Retraining.on_new_rows": "triggers (R3.2)",
@@ -38,6 +41,8 @@ READ_LATER = {
 FILES: dict[str, tuple[type[Section], str]] = {
     "Model files": (ModelSpec, "`configs/models/NAME.yaml`: one production model each, and no code."),
     "Environments": (Environment, "`configs/environments/NAME.yaml`: what differs there, and nothing else."),
+    "Alerting": (AlertingPolicy, "`configs/policies/alerting.yaml`: what is an alert, who hears of it, when and how."),
+    "On call": (OnCall, "`configs/policies/oncall.yaml`: who is reached how, and when."),
     "Stack files": (StackFile, "`stacks/NAME.yaml`: where pipelines run. `${VARIABLE}` is taken from the environment."),
 }
 
@@ -124,9 +129,9 @@ def unread() -> list[str]:
 def page() -> str:
     """Draw the page."""
     lines = [
-        "# Model files, environments, stack files",
+        "# Model files, environments, policies, stack files",
         "",
-        "Drawn by `uv run python -m docs.generate` from `lifecycle/spec.py` and `stacks/stack_file.py`; a test fails when",
+        "Drawn by `uv run python -m docs.generate` from the schemas in `lifecycle/` and `stacks/`; a test fails when",
         "it is stale. Files are closed: an unknown key is an error. `python run.py models check` checks model files.",
     ]
     for title, (root, about) in FILES.items():
@@ -195,8 +200,16 @@ def _kind(annotation: Any) -> str:
         return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         return "word"
-    words = {str: "text", int: "whole number", float: "number", bool: "true or false", Duration: "duration"}
-    return words.get(annotation, "any value")
+    words = {
+        str: "text",
+        int: "whole number",
+        float: "number",
+        bool: "true or false",
+        Duration: "duration",
+        time: "time of day",
+        datetime: "moment",
+    }
+    return words.get(annotation, "moment" if annotation is AwareDatetime else "any value")
 
 
 def _unit(inside: list[tuple[Any, list[Any]]]) -> str:
