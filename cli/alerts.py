@@ -14,6 +14,7 @@ from adapters.services import models_folder, var_folder
 from cli.alerting import Alerting, load_policies
 from cli.show import console, findings_table, moment, print_json, table
 from cli.workspace import Workspace
+from lifecycle.alerting import LEVELS
 from lifecycle.alerts import Alert
 from lifecycle.errors import ConfigError, UnheardError
 from lifecycle.incidents import share_in_time
@@ -36,7 +37,11 @@ def list_alerts(model: str | None, stack: str, *, over: bool, as_json: bool) -> 
             alert.model,
             alert.rule,
             alert.opened_at,
-            f"under {alert.under}" if alert.under else f"level {alert.step}" if alert.step else "nobody told",
+            f"under {alert.under}"
+            if alert.under
+            else f"level {min(alert.step, LEVELS)}"
+            if alert.step
+            else "nobody told",
             alert.members[0].finding.reason if alert.members else "",
         )
         for alert in found

@@ -459,8 +459,8 @@ def _ended(alert: Alert, policy: AlertingPolicy) -> Alert:
     if alert.state is AlertState.RESOLVED or alert.wrong(policy):
         return alert
     at = max(member.at for member in alert.members)
-    last_bad = max(member.last_bad for member in alert.members)
-    if flapping(alert, policy, at) and at < policy.recovery.flap_quiet.after(last_bad):
+    quiet = policy.recovery.flap_quiet.after(max(member.last_bad for member in alert.members))
+    if alert.state is not AlertState.PENDING and flapping(alert, policy, at) and at < quiet:
         return alert
     return replace(alert, state=AlertState.RESOLVED, resolved_at=at, under=None)
 
@@ -526,8 +526,10 @@ def _told(alert: Alert, current: Current, world: World, now: datetime) -> tuple[
         moved = replace(alert, step=alert.step + 1, stepped_at=now)
     else:
         # What got worse is not what was acknowledged.
-        begun = alert.round + (kind is Kind.RAISED)
-        moved = replace(alert, state=AlertState.OPEN, round=begun, step=1, stepped_at=now, told_priority=priority)
+        moved = replace(
+            alert, state=AlertState.OPEN, round=alert.round + (kind is Kind.RAISED), step=1, stepped_at=now,
+            told_priority=priority, person="", reason="", acknowledged_at=None,
+        )  # fmt: skip
     notice = _notice(kind, moved, priority, moved.step, world, now)
     people = dict.fromkeys([*moved.told, *(target.person for target in notice.targets)])
     moved = replace(moved, told=tuple(people))

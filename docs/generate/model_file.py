@@ -112,8 +112,12 @@ def unread() -> list[str]:
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
     }
     found: list[str] = []
+    visited: set[type[Section]] = set()
 
     def visit(section: type[Section]) -> None:
+        if section in visited:  # a route holds routes
+            return
+        visited.add(section)
         for name, field in section.model_fields.items():
             if name not in names:
                 found.append(f"{section.__name__}.{name}")

@@ -19,12 +19,12 @@ HEAD = "# Drawn by `uv run python -m docs.generate` from configs/policies; a tes
 def rules_page() -> str:
     """Draw Prometheus' rules."""
     policy, _ = load_policies()
-    return _dumped(prometheus_rules(policy))
+    return dumped(prometheus_rules(policy))
 
 
 def routes_page() -> str:
     """Draw Alertmanager's configuration."""
-    return _dumped(alertmanager_config(*load_policies()))
+    return dumped(alertmanager_config(*load_policies()))
 
 
 class _Quoting(RoundTripRepresenter):
@@ -39,7 +39,8 @@ def _text(representer: _Quoting, text: str) -> ScalarNode:
 _Quoting.add_representer(str, _text)
 
 
-def _dumped(value: dict[str, Any]) -> str:
+def dumped(value: dict[str, Any]) -> str:
+    """Write a file's values as YAML that both programs read alike."""
     yaml, out = YAML(), io.StringIO()
     yaml.Representer = _Quoting
     yaml.width = 10_000

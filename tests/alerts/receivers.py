@@ -151,11 +151,14 @@ def _certificate(folder: Path) -> Path:
     return path
 
 
-def _https(receivers: Receivers, certificate: Path) -> ThreadingHTTPServer:
+def _http(receivers: Receivers) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status, answer = receivers.answer(self.headers["Host"].split(":")[0], self.path, self.headers, body)
+            host = self.headers["Host"].split(":")[0]
+            if host == "127.0.0.1":  # asked by number: its path says who is meant
+                host = PAGERDUTY if self.path == "/v2/enqueue" else SLACK
+            status, answer = receivers.answer(host, self.path, self.headers, body)
             told = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(told)))
@@ -165,7 +168,11 @@ def _https(receivers: Receivers, certificate: Path) -> ThreadingHTTPServer:
         def log_message(self, *arguments: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    return ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+
+def _https(receivers: Receivers, certificate: Path) -> ThreadingHTTPServer:
+    server = _http(receivers)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     server.socket = context.wrap_socket(server.socket, server_side=True)
@@ -202,6 +209,18 @@ def _free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+@contextmanager
+def serving_plainly(receivers: Receivers) -> Iterator[int]:
+    """Slack and PagerDuty without TLS, for a program that can be told where they are; the port."""
+    server = _http(receivers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @contextmanager

@@ -168,7 +168,7 @@ def test_an_acknowledgement_stops_the_clock_until_it_gets_worse():
     assert play.tick(NOW + 9 * HOUR) == []
     (worse,) = play.tick(NOW + 10 * HOUR, found("degradation", 0.06, NOW + 10 * HOUR))
     assert (worse.kind, worse.priority, worse.level) == (Kind.RAISED, P0, 1)
-    assert play.one.state is AlertState.OPEN
+    assert (play.one.state, play.one.person) == (AlertState.OPEN, "")
     # Less bad, and as bad again: it was told as P0 already.
     play.put(acknowledge(play.one, "Mina", "looking", NOW + 10 * HOUR))
     assert play.tick(NOW + 11 * HOUR, found("degradation", 0.03, NOW + 11 * HOUR)) == []
@@ -365,6 +365,16 @@ def test_data_that_comes_back_in_time_starts_the_wait_anew():
         at = NOW + hours * HOUR
         assert play.tick(at, found("roc_auc", 0.8, at, verdict=Verdict[verdict])) == []
     assert [alert.state for alert in play.alerts.values()][-1] is AlertState.PENDING
+
+
+def test_data_that_comes_and_goes_before_the_limit_is_not_flapping():
+    play = Play()
+    for minutes in range(0, 600, 10):
+        at = NOW + minutes * MINUTE
+        gone = minutes % 20 == 0
+        play.tick(at, found("roc_auc", None if gone else 0.8, at, verdict=Verdict.NO_DATA if gone else Verdict.PASS))
+    assert play.notices == []
+    assert play.one.state is AlertState.RESOLVED
 
 
 def test_a_model_without_a_limit_waits_for_ever():
