@@ -11,13 +11,13 @@ from pathlib import Path
 from adapters.alert_store import AlertStore, Gathered, Outgoing
 from adapters.alert_text import Story, rendered
 from adapters.model_files import check_models, load_file
-from adapters.notifiers import Notifiers
+from adapters.notifiers import Notifiers, Sent
 from adapters.ops_store import OpsStore
 from adapters.services import models_folder, policies_folder, var_folder
 from lifecycle.alerting import PERSONAL, AlertingPolicy, Channel, Priority
 from lifecycle.alerts import AlertState, Step, World, decide, heard_of
 from lifecycle.delivery import Delivered, delivered, failed, stand_in, unheard
-from lifecycle.errors import ConfigError
+from lifecycle.errors import ConfigError, ProDecksError
 from lifecycle.messages import Message
 from lifecycle.oncall import OnCall, Person
 from lifecycle.spec import Duration
@@ -139,8 +139,7 @@ class Alerting:
             result = failed(notification, f"{notification.target.person} has no {channel} any more", world.policy.delivery, self._clock())  # fmt: skip
             result = replace(result, state=Delivered.FAILED)
         else:
-            message = self._message(one, person or Person(name=notification.target.person))
-            answer = self._notifiers.send(channel, contact, message, notification.kind)
+            answer = self._attempt(one, contact, person or Person(name=notification.target.person))
             if answer.ok:
                 result = delivered(notification, answer.detail)
             else:
@@ -148,6 +147,15 @@ class Alerting:
                 result = failed(notification, answer.detail, world.policy.delivery, self._clock())
         self._store.settle(one, result, lambda lost, siblings: stand_in(lost, siblings, world), self._clock())
         return result.state is Delivered.DELIVERED
+
+    def _attempt(self, one: Outgoing, contact: str | None, reader: Person) -> Sent:
+        channel, kind = one.notification.target.channel, one.notification.kind
+        try:
+            return self._notifiers.send(channel, contact, self._message(one, reader), kind)
+        except ProDecksError:
+            raise  # the ops store is gone: nothing could be put on record
+        except Exception as error:  # noqa: BLE001 - whatever breaks in one channel, the next one has to be tried
+            return Sent(False, f"{type(error).__name__} while it was written or sent")
 
     def _message(self, one: Outgoing, reader: Person) -> Message:
         alert, notification, world = one.alert, one.notification, self._world

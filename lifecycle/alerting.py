@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Sequence
 from datetime import datetime, time, timedelta
 from fnmatch import fnmatchcase
 from string import Template
@@ -384,8 +383,3 @@ def known_zone(name: str) -> str:
 def filled(text: str, facts: dict[str, str]) -> str:
     """A rule's text with its placeholders filled; KeyError or ValueError where that cannot be."""
     return Template(text).substitute(facts)
-
-
-def most_urgent(priorities: Sequence[Priority]) -> Priority:
-    """The most urgent of some; the least urgent of all for none."""
-    return min(priorities, default=Priority.P3)

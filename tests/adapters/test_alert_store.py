@@ -178,14 +178,14 @@ def test_an_alert_that_is_not_there_is_an_error(store: AlertStore, alert: str, a
 
 
 def test_a_name_that_means_two_alerts_is_an_error(ops: OpsStore, store: AlertStore):
-    for number in range(17):
-        find(ops, 0.06, model=f"m{number}")
+    find(ops, 0.06)
     step(store)
-    firsts = [alert.alert_id[0] for alert in store.alerts()]
-    doubled = next(first for first in firsts if firsts.count(first) > 1)
+    (alert,) = store.alerts()
+    with ops.writing() as connection:
+        store._put(connection, None, replace(alert, alert_id=f"{alert.alert_id}x", model="other"), NOW)
     with pytest.raises(ConfigError, match="several alerts begin with"):
-        store.alert(doubled)
-    assert len(store.alerts("m3")) == 1
+        store.alert(alert.alert_id[:4])
+    assert len(store.alerts("other")) == 1
 
 
 @pytest.mark.parametrize(
@@ -246,10 +246,10 @@ def test_folding_and_priority_stand_in_the_timeline(ops: OpsStore, store: AlertS
 
 
 def test_the_last_values_of_a_measure_and_what_was_done_are_found(ops: OpsStore, store: AlertStore):
-    for hour in range(30):
+    for hour in range(5):
         find(ops, hour / 1000, NOW + hour * HOUR)
-    values = store.values("m", "degradation", "all rows", NOW + 28 * HOUR)
-    assert values == [hour / 1000 for hour in range(5, 29)]
+    values = store.values("m", "degradation", "all rows", NOW + 3 * HOUR, limit=3)
+    assert values == [0.001, 0.002, 0.003]
     ops.start_run(
         pipeline="train", model="m", stack="local", trigger_kind="event", reason="drift", requested_by="trigger",
         as_of=NOW, now=NOW, lease=HOUR,

@@ -52,6 +52,7 @@ class Bench:
     receivers: Receivers
     folder: Path
     policy: AlertingPolicy = SHIPPED
+    oncall: OnCall = ONCALL
     now: datetime = NOW
     terminal: StringIO = field(default_factory=StringIO)
     _runs: int = 0
@@ -67,7 +68,7 @@ class Bench:
 
     def alerting(self) -> Alerting:
         notifiers = Notifiers.from_environment(self.folder / "alerts.log", self.terminal)
-        return Alerting(self.ops, notifiers, self.policy, ONCALL, {"m": Duration("2d")}, lambda: self.now)
+        return Alerting(self.ops, notifiers, self.policy, self.oncall, {"m": Duration("2d")}, lambda: self.now)
 
     def find(self, measure: str, value: float | None, pipeline: str = "monitor", **changes: Any) -> None:
         """One monitoring run that found one thing."""

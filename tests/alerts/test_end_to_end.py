@@ -11,9 +11,10 @@ import pytest
 
 from lifecycle.alerting import Channel, Priority
 from lifecycle.alerts import AlertState
+from lifecycle.errors import UnavailableError
 from lifecycle.findings import Verdict
 from lifecycle.spec import Duration
-from tests.alerts.conftest import PHONES, SHIPPED, Bench
+from tests.alerts.conftest import PHONES, SHIPPED, SHIPPED_ONCALL, Bench
 
 WARN = {"verdict": Verdict.WARN}
 PASS = {"verdict": Verdict.PASS}
@@ -191,6 +192,20 @@ def test_slack_down_is_tried_again_and_stood_in_for(bench: Bench):
     assert "503" in rows[0].detail
 
 
+def test_somebody_who_lost_their_number_since_is_told_otherwise(bench: Bench):
+    bench.receivers.down.add("api.twilio.com")
+    bench.find("availability", 0.0)
+    bench.look()
+    bench.oncall = SHIPPED_ONCALL
+    bench.look(seconds=10)
+    assert bench.heard() == ["email", "pagerduty", "slack"]
+    rows = [one.notification for one in bench.store.outbox([bench.one.alert_id])]
+    assert [one.detail for one in rows if one.state == "failed"] == [
+        "engineer_a has no phone any more",
+        "engineer_a has no sms any more",
+    ]
+
+
 def test_slack_that_comes_back_takes_the_message_once(bench: Bench):
     bench.receivers.down.add("hooks.slack.com")
     bench.policy = AWAKE
@@ -255,6 +270,39 @@ def test_a_text_that_cannot_be_filled_loses_no_page(bench: Bench, caplog: pytest
     bench.look()
     assert bench.heard() == CHANNELS["P0"]
     assert "title of rule model_down cannot be filled: KeyError 'nothing'" in caplog.text
+
+
+def test_a_channel_that_breaks_in_our_own_code_is_stood_in_for(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    def broken(*arguments: Any, **options: Any) -> None:
+        raise OverflowError(bench.receivers.environment["PRODECKS_SMTP_URL"])
+
+    # Only e-mail has a picture; everything else of the message is as it was.
+    monkeypatch.setattr("adapters.alert_text._picture", broken)
+    for value in (0.002, 0.03):
+        bench.find("degradation", value)
+        bench.now += timedelta(minutes=1)
+    for seconds in (0, 10, 20, 40):
+        bench.look(seconds=seconds)
+    assert bench.heard() == ["phone", "slack", "sms"]
+    lost = next(
+        one.notification for one in bench.store.outbox([bench.one.alert_id]) if one.notification.state == "failed"
+    )
+    assert (lost.target.channel, lost.detail) == ("email", "OverflowError while it was written or sent")
+
+
+def test_an_ops_store_that_is_gone_ends_the_look(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    bench.find("availability", 0.0)
+    alerting = bench.alerting()
+
+    def gone(*arguments: Any) -> None:
+        raise UnavailableError("ops store: no room left on the disk")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(alerting._store, "values", gone)
+        with pytest.raises(UnavailableError):
+            alerting.tick()
+    bench.look(seconds=SHIPPED.delivery.claim)
+    assert bench.heard() == CHANNELS["P0"]
 
 
 def test_a_rule_that_the_policy_lost_is_still_told_and_ends(bench: Bench):

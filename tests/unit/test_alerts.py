@@ -477,6 +477,7 @@ def stories(draw: st.DrawFn) -> list[tuple[datetime, list[FindingRecord]]]:
     return told
 
 
+@settings(max_examples=50)
 @given(stories())
 def test_the_same_findings_twice_change_nothing(story):
     play, heard = Play(), []
@@ -489,6 +490,7 @@ def test_the_same_findings_twice_change_nothing(story):
         assert play.alerts == before
 
 
+@settings(max_examples=50)
 @given(stories())
 def test_no_step_of_escalation_is_told_twice_and_none_is_left_out(story):
     play = Play()
@@ -505,6 +507,7 @@ def test_no_step_of_escalation_is_told_twice_and_none_is_left_out(story):
         assert steps == list(range(1, len(steps) + 1))
 
 
+@settings(max_examples=50)
 @given(stories())
 def test_every_live_alert_is_told_as_urgently_as_its_worst_finding_unless_held(story):
     play = Play()
@@ -522,7 +525,7 @@ def test_every_live_alert_is_told_as_urgently_as_its_worst_finding_unless_held(s
             )
 
 
-@settings(max_examples=60)
+@settings(max_examples=50)
 @given(stories(), st.data())
 def test_every_p0_is_delivered_or_loud_whatever_channels_fail(story, data):
     world = replace(WORLD, available=frozenset(data.draw(st.sets(st.sampled_from(sorted(ACCOUNTS))))))
