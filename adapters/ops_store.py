@@ -283,8 +283,8 @@ class OpsStore:
             if run.model != model:
                 raise ConfigError(f"findings of {model} in run {run_id}; accepted: its own model, {run.model}")
             before = connection.execute(sa.select(findings).where(mine).order_by(findings.c.position)).all()
-            wanted = [_finding_record(row | {"at": now}) for row in rows]
-            kept = [_finding_record(row._asdict()) for row in before]
+            wanted = [finding_record(row | {"at": now}) for row in rows]
+            kept = [finding_record(row._asdict()) for row in before]
             if [(record.version, record.finding) for record in kept] == [
                 (record.version, record.finding) for record in wanted
             ] and before:
@@ -312,7 +312,7 @@ class OpsStore:
             if value is not None:
                 query = query.where(column == value)
         with self.reading() as connection:
-            return [_finding_record(row._asdict()) for row in connection.execute(query)]
+            return [finding_record(row._asdict()) for row in connection.execute(query)]
 
     # Versions
 
@@ -930,7 +930,8 @@ def _finding_row(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _finding_record(row: Mapping[str, Any]) -> FindingRecord:
+def finding_record(row: Mapping[str, Any]) -> FindingRecord:
+    """A row of the findings table as a value."""
     interval = None if row["interval_low"] is None else (row["interval_low"], row["interval_high"])
     finding = Finding(
         measure=row["measure"],

@@ -10,7 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from typing_extensions import override
 
+from lifecycle.alerting import Channel, Priority
+from lifecycle.alerts import AlertState, Kind
 from lifecycle.aliases import Alias
+from lifecycle.delivery import Delivered
 from lifecycle.records import RunState, TriggerKind, VersionState
 from lifecycle.redaction import plain, redacted
 from lifecycle.rollout import Stage
@@ -142,6 +145,7 @@ findings = sa.Table(
     sa.Column("at", UtcDateTime, nullable=False),
     sa.UniqueConstraint("run_id", "phase", "position"),
     sa.Index("ix_findings_model_at", "model", "at"),
+    sa.Index("ix_findings_at", "at"),
 )
 
 versions = sa.Table(
@@ -227,6 +231,91 @@ overrides = sa.Table(
     sa.Column("granted_at", UtcDateTime, nullable=False),
     sa.Column("until", UtcDateTime, nullable=False),
     sa.Index("ix_overrides_model_until", "model", "until"),
+)
+
+alerts = sa.Table(
+    "alerts",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("rule", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("priority", sa.Text, nullable=False),
+    sa.Column("opened_at", UtcDateTime, nullable=False),
+    sa.Column("resolved_at", UtcDateTime),
+    sa.Column("body", Details, nullable=False),  # all of it, as lifecycle.alerts.Alert reads it
+    _one_of("state", AlertState),
+    _one_of("priority", Priority),
+    sa.Index("ix_alerts_model_opened_at", "model", "opened_at"),
+    # One cause of one model is one alert, whoever decides it and however many at once.
+    sa.Index(
+        "uq_alerts_live",
+        "model",
+        "rule",
+        unique=True,
+        sqlite_where=sa.text("state <> 'resolved'"),
+        postgresql_where=sa.text("state <> 'resolved'"),
+    ),
+)
+
+alert_events = sa.Table(
+    "alert_events",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("alert_id", sa.Text, sa.ForeignKey("alerts.id"), nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("event", sa.Text, nullable=False),
+    sa.Column("actor", FreeText, nullable=False),
+    sa.Column("detail", Details, nullable=False),
+    sa.Index("ix_alert_events_alert_id_id", "alert_id", "id"),
+)
+
+notifications = sa.Table(
+    "notifications",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("notice", sa.Text, nullable=False),
+    sa.Column("alert_id", sa.Text, sa.ForeignKey("alerts.id"), nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("priority", sa.Text, nullable=False),
+    sa.Column("level", sa.Integer, nullable=False),
+    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("person", sa.Text, nullable=False),
+    sa.Column("instead_of", sa.Text),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("due", UtcDateTime, nullable=False),
+    sa.Column("claimed_until", UtcDateTime),  # somebody is sending it
+    sa.Column("detail", FreeText, nullable=False),
+    sa.Column("told", Details, nullable=False),  # the alert as it was when this was decided
+    sa.Column("at", UtcDateTime, nullable=False),
+    _one_of("kind", Kind),
+    _one_of("priority", Priority),
+    _one_of("channel", Channel),
+    _one_of("state", Delivered),
+    # A notice that is decided twice is sent once.
+    sa.UniqueConstraint("notice", "channel", "person"),
+    sa.Index("ix_notifications_state_due", "state", "due"),
+    sa.Index("ix_notifications_alert_id_id", "alert_id", "id"),
+)
+
+silences = sa.Table(
+    "silences",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("model", sa.Text),  # null: any
+    sa.Column("rule", sa.Text),  # null: any
+    sa.Column("person", FreeText, nullable=False),
+    sa.Column("reason", FreeText, nullable=False),
+    sa.Column("start", UtcDateTime, nullable=False),
+    sa.Column("until", UtcDateTime, nullable=False),
+)
+
+alert_cursor = sa.Table(
+    "alert_cursor",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),  # 1: there is one row
+    sa.Column("at", UtcDateTime, nullable=False),  # of the newest finding that was looked at
 )
 
 audit = sa.Table(

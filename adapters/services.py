@@ -17,6 +17,7 @@ TUNING = "PRODECKS_TUNING_URL"
 REGISTRY = "PRODECKS_REGISTRY_URL"
 MODELS_FOLDER = "PRODECKS_MODELS"
 SERVING = "PRODECKS_SERVING"
+POLICIES_FOLDER = "PRODECKS_POLICIES"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,11 @@ def var_folder() -> Path:
 def models_folder() -> Path:
     """Folder of the model files: ``configs/models``, or where PRODECKS_MODELS points."""
     return Path(os.environ.get(MODELS_FOLDER) or ROOT / "configs" / "models").resolve()
+
+
+def policies_folder() -> Path:
+    """Folder of the policies: ``configs/policies``, or where PRODECKS_POLICIES points."""
+    return Path(os.environ.get(POLICIES_FOLDER) or ROOT / "configs" / "policies").resolve()
 
 
 def serving_policy() -> ServingPolicy:

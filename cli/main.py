@@ -39,6 +39,9 @@ rollout = typer.Typer(
     help="A version's way to its users: status, history, approve, refuse, pause, resume, promote, rollback.",
     no_args_is_help=True,
 )
+alerts = typer.Typer(
+    help="What is wrong, who was told: list, show, ack, resolve, silence, incidents, check, tick.", no_args_is_help=True
+)
 keys = typer.Typer(help="API keys of the gateway: add, list, remove.", no_args_is_help=True)
 predictions = typer.Typer(help="The archive of predictions and outcomes: compact, list.", no_args_is_help=True)
 override = typer.Typer(help="Let a failed gate pass, on record: who, why, until when.", no_args_is_help=True)
@@ -49,6 +52,7 @@ app.add_typer(override, name="override")
 app.add_typer(rollout, name="rollout")
 app.add_typer(keys, name="keys")
 app.add_typer(predictions, name="predictions")
+app.add_typer(alerts, name="alerts")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts.")]
 StackOption = Annotated[str, typer.Option("--stack", help="Stack file: where it runs.")]
@@ -478,6 +482,91 @@ def rollout_refuse(
     from cli.rollouts import say
 
     say(model, by, reason, stack, environment, approved=False)
+
+
+@alerts.command("list")
+def alerts_list(
+    model: Annotated[str | None, typer.Option("--model", help="Only this model's.")] = None,
+    over: Annotated[bool, typer.Option("--all", help="Also those that are over or wait to open.")] = False,
+    stack: StackOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """List alerts, most urgent first."""
+    from cli.alerts import list_alerts
+
+    list_alerts(model, stack, over=over, as_json=as_json)
+
+
+@alerts.command("show")
+def alerts_show(alert: str, stack: StackOption = "local", as_json: JsonOption = False) -> None:
+    """Tell one alert: what was found, who was told how, what happened since."""
+    from cli.alerts import show_alert
+
+    show_alert(alert, stack, as_json=as_json)
+
+
+@alerts.command("ack")
+def alerts_ack(
+    alert: str, by: ByOption, reason: ReasonOption, stack: StackOption = "local", as_json: JsonOption = False
+) -> None:
+    """Take an alert: its escalation stops."""
+    from cli.alerts import say
+
+    say("ack", alert, by, reason, stack, as_json=as_json)
+
+
+@alerts.command("resolve")
+def alerts_resolve(
+    alert: str, by: ByOption, reason: ReasonOption, stack: StackOption = "local", as_json: JsonOption = False
+) -> None:
+    """End an alert; a new bad finding opens it again."""
+    from cli.alerts import say
+
+    say("resolve", alert, by, reason, stack, as_json=as_json)
+
+
+@alerts.command("silence")
+def alerts_silence(
+    by: ByOption,
+    reason: ReasonOption,
+    span: Annotated[str, typer.Option("--for", help="How long, as in 4h or 7d.")],
+    model: Annotated[str | None, typer.Option("--model", help="Alerts of this model; default: of any.")] = None,
+    rule: Annotated[str | None, typer.Option("--rule", help="Alerts of this rule; default: of any.")] = None,
+    stack: StackOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Tell nobody of a model, a rule or both for a while; alerts stay on record."""
+    from cli.alerts import silence
+
+    silence(model, rule, by, reason, span, stack, as_json=as_json)
+
+
+@alerts.command("incidents")
+def alerts_incidents(
+    span: Annotated[str, typer.Option("--last", help="How far back, as in 30d.")] = "30d",
+    stack: StackOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """List what people were told of, how soon they answered, and the share answered in time."""
+    from cli.alerts import incidents
+
+    incidents(span, stack, as_json=as_json)
+
+
+@alerts.command("check")
+def alerts_check(as_json: JsonOption = False) -> None:
+    """Check both policy files and the accounts, and say who is on call now."""
+    from cli.alerts import check
+
+    check(as_json=as_json)
+
+
+@alerts.command("tick")
+def alerts_tick(stack: StackOption = "local", as_json: JsonOption = False) -> None:
+    """Look at new findings once and tell what is due, for a scheduler; exit code 7 when a P0 reached nobody."""
+    from cli.alerts import tick
+
+    tick(stack, as_json=as_json)
 
 
 @app.command("history")

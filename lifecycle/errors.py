@@ -37,3 +37,9 @@ class BusyError(ProDecksError):
     """The same work is already under way."""
 
     exit_code = 6
+
+
+class UnheardError(ProDecksError):
+    """A P0 alert reached nobody: every channel was tried to its end."""
+
+    exit_code = 7

@@ -12,8 +12,9 @@ def main() -> None:
     for name, draw in PAGES.items():
         path, text = DOCS / name, draw()
         if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-            sys.stdout.write(f"docs/{name} written\n")
+            sys.stdout.write(f"{path.resolve().relative_to(DOCS.parent)} written\n")
 
 
 if __name__ == "__main__":

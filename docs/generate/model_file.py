@@ -8,13 +8,17 @@ import json
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, time
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from pydantic import AwareDatetime
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from lifecycle.alerting import AlertingPolicy
 from lifecycle.measures import MEASURES
+from lifecycle.oncall import OnCall
 from lifecycle.serving_policy import ServingPolicy
 from lifecycle.spec import Duration, Environment, ModelSpec, Section, Unit
 from stacks.stack_file import StackFile
@@ -28,7 +32,6 @@ READ_LATER = {
     "Monitoring.concept_drift": "monitoring of production traffic (R5.4)",
     "Monitoring.bias": "monitoring of production traffic (R5.6)",
     "Monitoring.resource_use": "monitoring of serving (R5.1)",
-    "Monitoring.no_data_limit": "monitoring of production traffic (R5.1 to R5.6)",
     "Retraining.on_drift": "triggers (R3.2)",
     "Retraining.on_degradation": "triggers (R3.2)",
     "Retraining.on_new_rows": "triggers (R3.2)",
@@ -43,6 +46,8 @@ FILES: dict[str, tuple[type[Section], str]] = {
         ServingPolicy,
         "`configs/policies/serving.yaml`: how the gateway behaves; flags of `run.py serve` go before it.",
     ),
+    "Alerting": (AlertingPolicy, "`configs/policies/alerting.yaml`: what is an alert, who hears of it, when and how."),
+    "On call": (OnCall, "`configs/policies/oncall.yaml`: who is reached how, and when."),
     "Stack files": (StackFile, "`stacks/NAME.yaml`: where pipelines run. `${VARIABLE}` is taken from the environment."),
 }
 
@@ -112,8 +117,12 @@ def unread() -> list[str]:
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
     }
     found: list[str] = []
+    visited: set[type[Section]] = set()
 
     def visit(section: type[Section]) -> None:
+        if section in visited:  # a route holds routes
+            return
+        visited.add(section)
         for name, field in section.model_fields.items():
             if name not in names:
                 found.append(f"{section.__name__}.{name}")
@@ -129,10 +138,10 @@ def unread() -> list[str]:
 def page() -> str:
     """Draw the page."""
     lines = [
-        "# Model files, environments, serving, stack files",
+        "# Model files, environments, policies, stack files",
         "",
-        "Drawn by `uv run python -m docs.generate` from `lifecycle/spec.py`, `lifecycle/serving_policy.py` and",
-        "`stacks/stack_file.py`; a test fails when it is stale. Files are closed: an unknown key is an error. `python run.py models check` checks model files.",
+        "Drawn by `uv run python -m docs.generate` from the schemas in `lifecycle/` and `stacks/`; a test fails when",
+        "it is stale. Files are closed: an unknown key is an error. `python run.py models check` checks model files.",
     ]
     for title, (root, about) in FILES.items():
         lines += ["", f"## {title}", "", about]
@@ -200,8 +209,16 @@ def _kind(annotation: Any) -> str:
         return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         return "word"
-    words = {str: "text", int: "whole number", float: "number", bool: "true or false", Duration: "duration"}
-    return words.get(annotation, "any value")
+    words = {
+        str: "text",
+        int: "whole number",
+        float: "number",
+        bool: "true or false",
+        Duration: "duration",
+        time: "time of day",
+        datetime: "moment",
+    }
+    return words.get(annotation, "moment" if annotation is AwareDatetime else "any value")
 
 
 def _unit(inside: list[tuple[Any, list[Any]]]) -> str:

@@ -1,0 +1,189 @@
+"""One look at alerts: new findings in, decisions on record, people told (R6.1 to R6.6); for the verb and for `operate`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from adapters.alert_store import AlertStore, Gathered, Outgoing
+from adapters.alert_text import Story, rendered
+from adapters.model_files import check_models, load_file
+from adapters.notifiers import Notifiers, Sent
+from adapters.ops_store import OpsStore
+from adapters.services import models_folder, policies_folder, var_folder
+from lifecycle.alerting import PERSONAL, AlertingPolicy, Channel, Priority
+from lifecycle.alerts import AlertState, Step, World, decide, heard_of
+from lifecycle.delivery import Delivered, delivered, failed, stand_in, unheard
+from lifecycle.errors import ConfigError, ProDecksError
+from lifecycle.messages import Message
+from lifecycle.oncall import OnCall, Person
+from lifecycle.spec import Duration
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look did.
+
+    Parameters
+    ----------
+    changed, notices
+        Alerts that changed, and notices that became due.
+    sent, failed
+        Notifications that were taken, and attempts that were not.
+    unheard
+        P0 alerts that are open and that nobody could be told of, in words.
+    """
+
+    changed: int
+    notices: int
+    sent: int
+    failed: int
+    unheard: tuple[str, ...]
+
+
+def load_policies(folder: Path | None = None) -> tuple[AlertingPolicy, OnCall]:
+    """Both policies; ConfigError when one is wrong, or a route names a team that does not exist."""
+    place = folder or policies_folder()
+    policy = load_file(place / "alerting.yaml", AlertingPolicy, {})
+    oncall = load_file(place / "oncall.yaml", OnCall, {})
+    routes = [policy.route]
+    for route in routes:
+        if route.team not in oncall.teams:
+            raise ConfigError(f"alerting.yaml: route to team {route.team!r}; accepted: {', '.join(oncall.teams)}")
+        routes += route.routes
+    return policy, oncall
+
+
+def no_data_limits() -> dict[str, Duration]:
+    """Model: how long it may be without data. A file that is wrong is told, and keeps nobody from watching the others."""
+    specs, problems = check_models(models_folder())
+    for problem in problems:
+        log.warning("%s", problem)
+    return {spec.name: spec.monitoring.no_data_limit for spec in specs}
+
+
+class Alerting:
+    """Alerts of all models.
+
+    Parameters
+    ----------
+    ops
+        The ops store.
+    notifiers
+        How people are told.
+    policy, oncall
+        The two policies.
+    limits
+        Model: how long it may be without data.
+    clock
+        Now; timezone-aware.
+    """
+
+    def __init__(
+        self,
+        ops: OpsStore,
+        notifiers: Notifiers,
+        policy: AlertingPolicy,
+        oncall: OnCall,
+        limits: Mapping[str, Duration],
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._store, self._notifiers, self._clock = AlertStore(ops), notifiers, clock
+        self._world = World(policy, oncall, notifiers.available, limits=limits)
+
+    @classmethod
+    def open(cls, ops: OpsStore) -> Alerting:
+        """With the policies, model files and accounts of this project and environment."""
+        policy, oncall = load_policies()
+        return cls(ops, Notifiers.from_environment(var_folder() / "alerts.log"), policy, oncall, no_data_limits())
+
+    def tick(self) -> Look:
+        """Look once: decide on what is new, then send what is due. Repeating it does no harm, nor does being killed in it.
+
+        Raises
+        ------
+        UnavailableError
+            The ops store does not answer.
+        """
+        policy, now = self._world.policy, self._clock()
+        reopen_within = policy.recovery.reopen_within.after(now) - now
+        step = self._store.step(lambda gathered: self._decide(gathered, now), policy.pipelines, reopen_within, now)
+        sent = lost = 0
+        while (one := self._store.claim(self._clock(), timedelta(seconds=policy.delivery.claim))) is not None:
+            if self._send(one):
+                sent += 1
+            else:
+                lost += 1
+        told = self._unheard()
+        for line in told:
+            log.critical("P0 ALERT THAT NOBODY WAS TOLD OF: %s", line)
+        return Look(len(step.changed), len(step.notices), sent, lost, told)
+
+    def _decide(self, gathered: Gathered, now: datetime) -> Step:
+        world = replace(self._world, silences=gathered.silences, unheard=gathered.unheard)
+        watched = heard_of(gathered.last_seen, world.limits, now)
+        return decide(gathered.alerts, [*gathered.findings, *watched], world, now)
+
+    def _send(self, one: Outgoing) -> bool:
+        """Send one notification and put on record how it ended; whether it was taken."""
+        notification, world = one.notification, self._world
+        person = world.oncall.people.get(notification.target.person)
+        channel = notification.target.channel
+        contact = person.contact(channel) if person is not None else None
+        if channel in PERSONAL and contact is None:
+            result = failed(notification, f"{notification.target.person} has no {channel} any more", world.policy.delivery, self._clock())  # fmt: skip
+            result = replace(result, state=Delivered.FAILED)
+        else:
+            answer = self._attempt(one, contact, person or Person(name=notification.target.person))
+            if answer.ok:
+                result = delivered(notification, answer.detail)
+            else:
+                log.warning("alert %s by %s: %s", one.alert.alert_id, channel, answer.detail)
+                result = failed(notification, answer.detail, world.policy.delivery, self._clock())
+        self._store.settle(one, result, lambda lost, siblings: stand_in(lost, siblings, world), self._clock())
+        return result.state is Delivered.DELIVERED
+
+    def _attempt(self, one: Outgoing, contact: str | None, reader: Person) -> Sent:
+        channel, kind = one.notification.target.channel, one.notification.kind
+        try:
+            return self._notifiers.send(channel, contact, self._message(one, reader), kind)
+        except ProDecksError:
+            raise  # the ops store is gone: nothing could be put on record
+        except Exception as error:  # noqa: BLE001 - whatever breaks in one channel, the next one has to be tried
+            return Sent(False, f"{type(error).__name__} while it was written or sent")
+
+    def _message(self, one: Outgoing, reader: Person) -> Message:
+        alert, notification, world = one.alert, one.notification, self._world
+        folded = [other for other in self._store.alerts(alert.model) if other.under == alert.alert_id]
+        worst = alert.members[0].finding
+        team = world.oncall.teams[world.policy.route.team_of(alert.model, alert.rule, notification.priority)]
+        story = Story(
+            notification.kind,
+            notification.priority,
+            notification.level,
+            team.levels[notification.level - 1].role,
+            folded,
+            self._store.values(alert.model, worst.measure, worst.subject, alert.members[0].at),
+            [(done.at, done.event) for done in self._store.done_since(alert.model, alert.opened_at)],
+            picture=notification.target.channel is Channel.EMAIL,
+        )
+        return rendered(alert, story, world.policy, reader)
+
+    def _unheard(self) -> tuple[str, ...]:
+        waiting = {alert.alert_id: alert for alert in self._store.alerts() if alert.state is AlertState.OPEN}
+        outbox = [
+            one.notification
+            for one in self._store.outbox(list(waiting))
+            if one.notification.priority is Priority.P0
+            and one.notification.notice.startswith(f"{one.alert.alert_id}:{waiting[one.alert.alert_id].round}:")
+        ]
+        lost = {key.split(":")[0] for key in unheard(outbox)}
+        heard = {one.notice.split(":")[0] for one in outbox if one.state is Delivered.DELIVERED}
+        return tuple(
+            f"{alert_id} {waiting[alert_id].model} {waiting[alert_id].rule}" for alert_id in sorted(lost - heard)
+        )
