@@ -164,6 +164,7 @@ def check(rng: np.random.Generator) -> None:
                 Counts(
                     (tick + 1) * rows,
                     int(total[f"errors{side}"][tick]),
+                    (tick + 1) * rows if not side else 0,
                     int(total["slow"][tick]) if not side else 0,
                     (tick + 1) * int(rows * LABELLED),
                     int(total[f"right{side}"][tick]),

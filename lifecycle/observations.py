@@ -177,11 +177,17 @@ class Observer:
 
     def _counts(self, version: str) -> Counts:
         seen = self._seen[version]
-        slow = 0
+        timed = slow = 0
         if self.limit_ms is not None and seen.latencies:
+            timed = len(seen.latencies)
             slow = int((np.frombuffer(seen.latencies, dtype=np.float64) > self.limit_ms).sum())
         return replace(
-            seen.labels.counts(), requests=seen.requests, errors=seen.errors, slow=slow, scores=tuple(seen.scores)
+            seen.labels.counts(),
+            requests=seen.requests,
+            errors=seen.errors,
+            timed=timed,
+            slow=slow,
+            scores=tuple(seen.scores),
         )
 
 

@@ -37,8 +37,9 @@ class Counts:
     ----------
     requests, errors
         Rows asked of it, and rows it could not answer.
-    slow
-        Answers slower than the limit, `Plan.rollback.latency_ratio` times the baseline's P95.
+    timed, slow
+        Answers that somebody waited for while a limit was known, and those of them slower than it:
+        `Plan.rollback.latency_ratio` times the baseline's P95.
     labelled, right
         Answers whose label came, and those of them that were decided rightly.
     pairs, ordered
@@ -54,6 +55,7 @@ class Counts:
 
     requests: int = 0
     errors: int = 0
+    timed: int = 0
     slow: int = 0
     labelled: int = 0
     right: int = 0
@@ -68,7 +70,8 @@ class Counts:
         """Refuse counts that cannot be; ValueError."""
         pairs = (
             (self.errors, self.requests),
-            (self.slow, self.requests),
+            (self.timed, self.requests),
+            (self.slow, self.timed),
             (self.right, self.labelled),
             (self.ordered, self.pairs),
             (self.worth, self.labelled),
@@ -105,7 +108,7 @@ def judge(plan: Plan, candidate: Counts, baseline: Counts | None, *, alpha: floa
     bounds, least = plan.rollback, plan.min_requests
     found = [
         _rate("error_rate", candidate.errors, candidate.requests, bounds.error_rate, least, each),
-        _rate("slow_share", candidate.slow, candidate.requests, SLOW_SHARE, least, each),
+        _rate("slow_share", candidate.slow, candidate.timed, SLOW_SHARE, least, each),
     ]
     if baseline is not None:
         found += [

@@ -221,6 +221,13 @@ def test_each_action_is_taken_where_it_makes_sense_and_refused_elsewhere(stage: 
         resume(state, START, "r")
 
 
+def test_a_shadow_goes_on_without_being_timed_and_a_canary_does_not():
+    untimed = [finding("slow_share", Verdict.NO_DATA) if one.measure == "slow_share" else one for one in GOOD]
+    assert advance(at(Stage.SHADOW), PLAN, untimed, START + HOUR).stage is Stage.CANARY
+    waiting = at(Stage.CANARY)
+    assert advance(waiting, PLAN, untimed, START + HOUR) is waiting
+
+
 def test_a_paused_rollout_goes_on_only_when_resumed_and_holds_anew():
     paused = pause(at(Stage.CANARY), "a question")
     assert advance(paused, PLAN, GOOD, START + 100 * HOUR) is paused

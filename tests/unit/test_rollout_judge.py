@@ -18,7 +18,16 @@ pytestmark = pytest.mark.requirement("R4.1", "R8.1", "R5.2")
 PLAN = Plan(min_requests=100)
 BINS = (100,) * SCORE_BINS
 SAME = Counts(
-    requests=2_000, errors=10, slow=20, labelled=1_000, right=700, pairs=400, ordered=320.0, worth=600.0, scores=BINS
+    requests=2_000,
+    errors=10,
+    timed=2_000,
+    slow=20,
+    labelled=1_000,
+    right=700,
+    pairs=400,
+    ordered=320.0,
+    worth=600.0,
+    scores=BINS,
 )
 
 
@@ -69,7 +78,7 @@ def test_just_beyond_a_bound_warns(change: dict[str, Any], measure: str):
 
 @pytest.mark.parametrize("requests", [0, 1, 99])
 def test_a_few_bad_answers_are_no_evidence_and_a_few_good_ones_no_pass(requests: int):
-    found = verdicts(Counts(requests, min(1, requests), min(1, requests)), SAME)
+    found = verdicts(Counts(requests, min(1, requests), requests, min(1, requests)), SAME)
     assert set(found.values()) == {Verdict.NO_DATA}
 
 
@@ -80,6 +89,10 @@ def test_no_answer_at_all_is_evidence_soon():
 def test_one_error_against_none_is_no_reason_to_roll_back():
     assert verdicts(Counts(200, 1), Counts(2_000))["error_ratio"] is not Verdict.FAIL
     assert verdicts(Counts(200), Counts(2_000))["error_ratio"] is Verdict.PASS
+
+
+def test_while_nobody_knows_what_is_slow_there_is_no_data():
+    assert verdicts(replace(SAME, timed=0, slow=0), SAME)["slow_share"] is Verdict.NO_DATA
 
 
 def test_without_a_baseline_only_the_bounds_themselves_are_judged():
@@ -99,6 +112,8 @@ def test_agreement_of_a_shadow_is_told_and_decides_nothing():
     [
         {"requests": 1, "errors": 2},
         {"requests": -1},
+        {"requests": 1, "timed": 2},
+        {"requests": 2, "timed": 1, "slow": 2},
         {"labelled": 1, "right": 2},
         {"labelled": 1, "worth": 1.5},
         {"pairs": 1, "ordered": -0.5},
@@ -131,6 +146,7 @@ def more(rng: np.random.Generator, before: Counts, rows: int) -> Counts:
     return Counts(
         before.requests + rows,
         before.errors + int(rng.binomial(rows, 0.09)),
+        before.timed + rows,
         before.slow + int(rng.binomial(rows, 0.05)),
         before.labelled + labelled,
         before.right + int(rng.binomial(labelled, 0.7)),
