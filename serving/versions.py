@@ -19,7 +19,6 @@ from adapters.tf_serving import ModelServer
 from lifecycle.errors import ConfigError, ProDecksError, UnavailableError
 from lifecycle.manifest import Manifest
 from lifecycle.traffic import Routing
-from lifecycle.twins import SCORE_TOLERANCE
 from serving.lanes import Lane
 from serving.rows import RowReader
 
@@ -135,6 +134,8 @@ def load_version(store: ModelStore, model: str, version: str, digest: str, serve
             f"{model} version {version} answers a row of missing values with {tried!r}; accepted: a score from 0 to 1"
         )
     if server is not None and twin is not None:
+        from lifecycle.twins import SCORE_TOLERANCE  # brings pandas, which a gateway of twins does without
+
         # What lies in the server's folder is not compared with its digest: another version under the number shows here.
         expected = float(twin.score(rows.nothing_known())[0])
         if abs(float(tried[0]) - expected) > SCORE_TOLERANCE:

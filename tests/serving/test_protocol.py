@@ -6,6 +6,8 @@ import contextlib
 import functools
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -224,3 +226,23 @@ def test_a_failure_inside_tells_nothing_of_it_and_the_next_request_is_answered(w
             assert (status, "secret" in json.dumps(body)) == (500, False)
         assert ask(wire)[0] == 200
     wire.settled()
+
+
+def test_a_gateway_of_twins_loads_no_library_that_it_does_without():
+    asked = (
+        "import sys, serving.gateway, serving.protocol; print(*sorted(name for name in sys.modules if '.' not in name))"
+    )
+    told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True, timeout=120)
+    heavy = {
+        "grpc",
+        "matplotlib",
+        "mlflow",
+        "pandas",
+        "polars",
+        "pyarrow",
+        "scipy",
+        "sqlalchemy",
+        "tensorflow",
+        "zenml",
+    }
+    assert heavy & set(told.stdout.split()) == set()
