@@ -158,7 +158,7 @@ def cluster(registered: Place, tmp_path: Path) -> Iterator[Cluster]:
     with (
         tensorflow_serving() as server,
         envoy(server.address, "2", DELAY_S, tmp_path / "envoy") as proxy,
-        serving(place, "--tf-serving", proxy.address) as gateway,
+        serving(place, "--tf-serving", proxy.address, "--deadline", "10") as gateway,
         (place.folder / "operate.log").open("w") as told,
     ):
         made = Cluster(place, server, proxy, gateway.address, gateway.process.pid, spec)

@@ -14,7 +14,10 @@ pytestmark = pytest.mark.slow
 
 
 def run(var, *arguments):
-    environment = {**os.environ, "PRODECKS_VAR": str(var), "HOME": str(var / "home")}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PRODECKS_", "ZENML_", "MLFLOW_"))
+    }
+    environment = {**inherited, "PRODECKS_VAR": str(var), "HOME": str(var / "home")}
     return subprocess.run(
         [sys.executable, "run.py", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900
     )
