@@ -3,7 +3,7 @@
 All mutants of the core would take an hour, so a seeded random sample of them is tried; the score is told with its 95 %
 interval. Which mutants survived stands in mutants/survivors.txt; `mutmut show NAME` prints one.
 
-    uv run python .ci/mutation.py [--sample 500] [--seed 0] [--only PATTERN] [--floor 0.8]
+    uv run python .ci/mutation.py [--sample 400] [--seed 0] [--only PATTERN] [--floor 0.8]
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def interval(noticed: int, tried: int) -> tuple[float, float]:
 def main() -> int:
     """Plant, try, tell; 1 when the score is below the floor."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sample", type=int, default=500, help="mutants tried; 0 for all")
+    parser.add_argument("--sample", type=int, default=400, help="mutants tried; 0 for all")
     parser.add_argument("--seed", type=int, default=0, help="another seed is another sample")
     parser.add_argument("--only", default="*", help="pattern of mutants to choose from, as in '*.gates.*'")
     parser.add_argument("--floor", type=float, default=0.80, help="least accepted score")

@@ -126,6 +126,7 @@ class Observer:
         """Slower answers are slow: a multiple of the baseline's P95, which is taken once and kept for the whole step."""
         self._plan = plan
         self._candidate, self._baseline = state.candidate, state.baseline
+        self._paired = state.stage is Stage.SHADOW
         self._seen = {
             version: _Bucket(Labels(business)) for version in (state.candidate, state.baseline) if version is not None
         }
@@ -137,8 +138,8 @@ class Observer:
         """Rows that the candidate was asked in this step."""
         return self._seen[self._candidate].requests
 
-    def answered(self, answer: Answer, agreed: bool | None = None) -> None:
-        """Count an answer of either version; `agreed` says whether the other decided the same row alike, when it did."""
+    def answered(self, answer: Answer, other: Answer | None = None) -> None:
+        """Count an answer of either version; `other` is what the other one answered to the same row, when it has."""
         if answer.at < self.since:
             if answer.version == self._baseline and not answer.shadow:
                 self._past.append(answer.latency_ms)
@@ -150,10 +151,14 @@ class Observer:
             return
         if not answer.shadow:
             seen.latencies.append(answer.latency_ms)
-        seen.scores[min(int(answer.score * SCORE_BINS), SCORE_BINS - 1)] += 1
-        if agreed is not None:
+        if other is not None:
             self._compared += 1
-            self._agreed += agreed
+            self._agreed += other.decision == answer.decision
+        # A shadow may lag behind: the two are compared on the rows that both have scored.
+        told = (answer,) if not self._paired else (answer, other) if other is not None else ()
+        for one in told:
+            if one.score is not None:
+                self._seen[one.version].scores[min(int(one.score * SCORE_BINS), SCORE_BINS - 1)] += 1
 
     def labelled(self, answer: Answer, label: int) -> None:
         """Count the label of an answer that was given in this step."""
@@ -220,7 +225,9 @@ class Watch:
         """Count an answer; those of other versions are passed over."""
         if answer.version not in (self.state.candidate, self.state.baseline):
             return
-        agreed = self._await(request_id, answer)
+        if answer.shadow and self.state.stage is not Stage.SHADOW:
+            return  # left over from the step before: rows of another time, which the version beside it has behind it
+        other = self._await(request_id, answer)
         if answer.at < self._whole.since:
             self._whole.answered(answer)
             return
@@ -230,11 +237,14 @@ class Watch:
             fresh.limit_ms = self._whole.limit_ms
             self._recent = [*self._recent[-1:], fresh]
         for one in self._all():
-            one.answered(answer, agreed)
+            one.answered(answer, other)
 
     def labelled(self, request_id: str, label: int) -> None:
         """Count the label of a request, once, for every version that answered it."""
-        for answer in self._awaited.pop(request_id, ()):
+        answers = self._awaited.pop(request_id, ())
+        if self.state.stage is Stage.SHADOW and len(answers) < 2:
+            return  # the shadow lags behind: a label that counts for one alone would compare other rows
+        for answer in answers:
             if self._bounded:
                 for one in self._all():
                     one.labelled(answer, label)
@@ -268,15 +278,15 @@ class Watch:
     def _fresh(self, since: float) -> Observer:
         return Observer(self.state, since, self._plan, self._business)
 
-    def _await(self, request_id: str, answer: Answer) -> bool | None:
-        """Remember an answer for its label; whether another version decided the same row alike, None without one."""
+    def _await(self, request_id: str, answer: Answer) -> Answer | None:
+        """Remember an answer for its label; what the other version answered to the same row, None while it has not."""
         if answer.score is None:
             return None
         others = self._awaited.get(request_id, ())
         self._awaited[request_id] = (*others, answer)
         if len(self._awaited) > MOST_AWAITED:
             self._awaited.popitem(last=False)
-        return None if not others else others[0].decision == answer.decision
+        return others[0] if others else None
 
     def _label_alone(self, answer: Answer, label: int) -> None:
         assert answer.score is not None  # held by `_await`

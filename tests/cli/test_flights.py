@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -88,8 +90,10 @@ class Airport:
 
     def register_broken(self, version: str, break_it: Callable[[onnx.ModelProto], None]) -> None:
         """Register what a bad build of version 2 would be, and begin its rollout."""
-        manifest = self.store.manifest(MODEL, "2")
-        broken = onnx.load_model_from_string(self.store.read(manifest, TWIN))
+        with tempfile.TemporaryDirectory() as folder:
+            sound = self.registry.twin(MODEL, "2", Path(folder))
+            assert sound is not None
+            broken = onnx.load_model_from_string(sound.read_bytes())
         break_it(broken)
         client = mlflow.MlflowClient(tracking_uri=self.registry.url, registry_uri=self.registry.url)
         place = client.create_run(self.registry.ensure_experiment(MODEL)).info.run_id

@@ -221,6 +221,4 @@ TestFaults.settings = settings(
 
 @pytest.mark.slow
 class TestFaultsForLonger(Faults.TestCase):
-    settings = settings(
-        max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-    )
+    settings = settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))

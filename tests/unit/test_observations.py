@@ -120,6 +120,29 @@ def test_a_label_counts_for_both_who_answered():
     assert (mine.labelled, mine.right, its.labelled, its.right) == (1, 1, 1, 0)
 
 
+def test_a_shadow_that_lags_behind_is_compared_on_the_rows_that_both_have_scored():
+    told = Told(Stage.SHADOW)
+    names = [told.answer("1", score=0.2 if number < 100 else 0.9) for number in range(200)]
+    for name in names[:100]:
+        told.answer("2", score=0.2, name=name, shadow=True)
+    for name in names[100:]:
+        told.watch.labelled(name, 1)  # before the shadow has come so far
+    mine, its = told.counts()
+    assert its is not None
+    assert mine.scores == its.scores
+    assert (sum(mine.scores), mine.labelled, its.labelled) == (100, 0, 0)
+    assert told.verdict("score_shift") is Verdict.PASS
+
+
+@pytest.mark.parametrize("stage", [Stage.CANARY, Stage.LIVE])
+def test_what_a_shadow_still_scores_after_its_step_counts_no_more(stage: Stage):
+    told = Told(stage)
+    name = told.answer("2", score=0.9, shadow=True)
+    told.watch.labelled(name, 0)
+    assert told.counts()[0] == Counts(scores=(0,) * 20)
+    assert told.watch._first.labelled == 0
+
+
 def test_without_a_baseline_nothing_is_slow():
     told = Told(baseline=None)
     told.answer("2", latency=1e9)
