@@ -22,6 +22,16 @@ pytestmark = pytest.mark.requirement("R2.2", "R3.8")
 EXAMPLE = pd.DataFrame({"x": [1.0, np.nan], "kind": ["a", None]})
 
 
+@pytest.fixture(autouse=True)
+def nobody_elses_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another test of this process told MLflow is not this one's."""
+    from mlflow.tracking import fluent
+
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(fluent, "_active_experiment_id", None)
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SavedModel whose score is the logistic function of x."""

@@ -238,7 +238,12 @@ def test_labels_follow_the_routing_table_also_after_a_restart(tmp_path: Path):
             return config is not None
 
         def settle(routing: Routing) -> None:
-            until(lambda: server.state("m", int(routing.live or 0)) == "AVAILABLE" and not look(routing))
+            # Looked at again once it answers: its label moves only then.
+            until(
+                lambda: (
+                    not look(routing) and server.state("m", int(routing.live or 0)) == "AVAILABLE" and not look(routing)
+                )
+            )
 
         settle(Routing("m", 1, "1"))
         assert server.label("m", "live") == 1

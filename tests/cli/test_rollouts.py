@@ -23,7 +23,7 @@ from tests.cli.conftest import MODEL, Place, members
 from tests.cli.test_serve import PREDICT, ROW, Running, serving
 
 pytestmark = pytest.mark.requirement("R4.1", "R8.1", "R8.2")
-QUICK = MODEL + "rollout: {hold: 0m, min_requests: 100, steps: [0.5, 1.0]}\n"
+QUICK = MODEL + "rollout: {hold: 0m, min_requests: 100, steps: [0.5, 1.0], rollback: {score_shift: 0.9}}\n"
 
 
 @dataclass
