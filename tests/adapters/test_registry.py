@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -22,14 +23,16 @@ pytestmark = pytest.mark.requirement("R2.2", "R3.8")
 EXAMPLE = pd.DataFrame({"x": [1.0, np.nan], "kind": ["a", None]})
 
 
-@pytest.fixture(autouse=True)
-def nobody_elses_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What another test of this process told MLflow is not this one's."""
+@pytest.fixture(scope="module", autouse=True)
+def nobody_elses_experiment() -> Iterator[None]:
+    """What another test of this process told MLflow is not theirs."""
     from mlflow.tracking import fluent
 
-    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setattr(fluent, "_active_experiment_id", None)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+            patch.delenv(name)
+        patch.setattr(fluent, "_active_experiment_id", None)
+        yield
 
 
 @pytest.fixture(scope="module")
