@@ -343,7 +343,9 @@ class PredictionArchive:
             most -= rows
         yield from self.entries(after, features=False)
 
-    def scan(self, model: str, start: datetime, end: datetime) -> pa.RecordBatchReader:
+    def scan(
+        self, model: str, start: datetime, end: datetime, damaged: list[str] | None = None
+    ) -> pa.RecordBatchReader:
         """A model's predictions of a window, each with its outcome; those of a day come in the order of the record.
 
         Outcomes join by request id, whenever they came; one that names an entity alone belongs to the entity's newest
@@ -356,6 +358,8 @@ class PredictionArchive:
             Whose.
         start, end
             First moment, and the first one after the window; with a time zone.
+        damaged
+            When given, a damaged part is told here, and the rest is read all the same.
 
         Returns
         -------
@@ -367,24 +371,36 @@ class PredictionArchive:
         Raises
         ------
         ConfigError
-            A damaged part: file and place.
+            A damaged part: file and place; never where `damaged` is given.
         """
         import pyarrow as pa
 
-        microsecond = timedelta(microseconds=1)
-        window = ((start - EPOCH) // microsecond * 1_000, (end - EPOCH) // microsecond * 1_000)
-        survey = self._survey(model, window)
+        window = _window(start, end)
+        survey = self._survey(model, window, damaged)
         columns = schema_of("predictions", survey.features)
         schema = schema_of("predictions", survey.features, labels=True)
 
         def batches() -> Iterator[pa.RecordBatch]:
-            outcomes = self._joined(model, window, survey)
-            for batch in self._predictions(model, window, survey.last, columns):
+            outcomes = self._joined(model, window, survey, damaged)
+            for batch in self._predictions(model, window, survey.last, columns, damaged):
                 yield labelled(batch, outcomes, schema)
 
         return pa.RecordBatchReader.from_batches(schema, batches())
 
-    def _survey(self, model: str, window: Span) -> _Survey:
+    def arrivals(
+        self, model: str, start: datetime, end: datetime, damaged: list[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """When a model was asked, and by whom: columns ``sequence``, ``at``, ``client``, ``version``, ``role``, read fast.
+
+        Parameters, order and errors as in `scan`.
+        """
+        import pyarrow as pa
+
+        full = schema_of("predictions")
+        narrow = pa.schema([full.field(name) for name in ("sequence", "at", "client", "version", "role")])
+        yield from self._predictions(model, _window(start, end), None, narrow, damaged)
+
+    def _survey(self, model: str, window: Span, damaged: list[str] | None) -> _Survey:
         """What a scan has to know before its first row."""
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -394,7 +410,7 @@ class PredictionArchive:
         waiting: list[Entry] = []
         schema = schema_of("outcomes")
         last = 0
-        for part in self._walk(0):
+        for part in self._sound(damaged):
             if isinstance(part, Entry):
                 last = part.sequence
                 if part.record.model != model:
@@ -408,16 +424,17 @@ class PredictionArchive:
             for file in part.files:
                 if file.partition.model != model:
                     continue
-                if file.partition.kind == "outcomes":
-                    if touches(file.partition.day, [(window[0], ALWAYS[1])]):
-                        tables += read_rows(file.path, part.after, [(window[0], ALWAYS[1])], schema)
-                elif touches(file.partition.day, [window]):
-                    features |= {name for name in pq.read_schema(file.path).names if is_feature(name)}
+                with _tolerating(file.path, damaged):
+                    if file.partition.kind == "outcomes":
+                        if touches(file.partition.day, [(window[0], ALWAYS[1])]):
+                            tables += read_rows(file.path, part.after, [(window[0], ALWAYS[1])], schema)
+                    elif touches(file.partition.day, [window]):
+                        features |= {name for name in pq.read_schema(file.path).names if is_feature(name)}
         waiting = [entry for entry in waiting if nanoseconds(entry.record.at) >= window[0]]
         table = pa.Table.from_batches([*tables, batch_of(waiting, schema)], schema)
         return _Survey(features, table.sort_by("sequence").to_pandas(), last)
 
-    def _joined(self, model: str, window: Span, survey: _Survey) -> pd.DataFrame:
+    def _joined(self, model: str, window: Span, survey: _Survey, damaged: list[str] | None) -> pd.DataFrame:
         """Outcomes by request id, the first of each."""
         import pandas as pd
 
@@ -428,7 +445,7 @@ class PredictionArchive:
             wanted = set(nameless.entity)
             found = [
                 frame[frame.entity.isin(wanted) & (frame.role != "shadow")]
-                for batch in self._predictions(model, (window[0], ALWAYS[1]), survey.last, schema)
+                for batch in self._predictions(model, (window[0], ALWAYS[1]), survey.last, schema, damaged)
                 for frame in [batch.select(["entity", "at", "request_id", "role"]).to_pandas()]
             ]
             known = pd.concat(found) if found else pd.DataFrame()
@@ -445,15 +462,17 @@ class PredictionArchive:
         outcomes = outcomes[outcomes.request_id != ""]
         return outcomes.drop_duplicates("request_id").set_index("request_id")
 
-    def _predictions(self, model: str, window: Span, last: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    def _predictions(
+        self, model: str, window: Span, last: int | None, schema: pa.Schema, damaged: list[str] | None
+    ) -> Iterator[pa.RecordBatch]:
         """A model's predictions of a window, up to a sequence."""
         import pyarrow.compute as pc
 
         waiting: list[Entry] = []
-        for part in self._walk(0):
+        for part in self._sound(damaged):
             if isinstance(part, Entry):
                 record = part.record
-                if part.sequence > last:
+                if last is not None and part.sequence > last:
                     break
                 if not isinstance(record, Prediction) or record.model != model:
                     continue
@@ -469,10 +488,20 @@ class PredictionArchive:
             for file in part.files:
                 partition = file.partition
                 if partition.model == model and partition.kind == "predictions" and touches(partition.day, [window]):
-                    for batch in read_rows(file.path, part.after, [window], schema):
-                        yield batch.filter(pc.less_equal(batch.column("sequence"), last))
+                    with _tolerating(file.path, damaged):
+                        for batch in read_rows(file.path, part.after, [window], schema):
+                            yield batch if last is None else batch.filter(pc.less_equal(batch.column("sequence"), last))
         if waiting:
             yield batch_of(waiting, schema)
+
+    def _sound(self, damaged: list[str] | None) -> Iterator[_Stretch | Entry]:
+        """The whole record in order, up to where it is damaged when that is to be told and not raised."""
+        try:
+            yield from self._walk(0)
+        except ConfigError as error:
+            if damaged is None:
+                raise
+            _note(damaged, str(error))
 
     def _walk(self, after: int) -> Iterator[_Stretch | Entry]:
         """The whole record in order: the archive's stretches, then the log's entries.
@@ -590,6 +619,30 @@ def _buffered(entries: Iterable[Entry]) -> Iterator[tuple[Partition, list[Entry]
             yield largest, waiting.pop(largest)
             total -= sizes.pop(largest)
     yield from waiting.items()
+
+
+def _window(start: datetime, end: datetime) -> Span:
+    microsecond = timedelta(microseconds=1)
+    return (start - EPOCH) // microsecond * 1_000, (end - EPOCH) // microsecond * 1_000
+
+
+@contextlib.contextmanager
+def _tolerating(path: Path, damaged: list[str] | None) -> Iterator[None]:
+    """Raise what is wrong with a file as ConfigError, or tell it and go on without the rest of the file."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, AttributeError) as error:  # AttributeError: a row group without statistics
+        told = f"{path} is damaged: {(str(error).splitlines() or [''])[0][:200]}; accepted: its backup"
+        if damaged is None:
+            raise ConfigError(told) from None
+        _note(damaged, told)
+
+
+def _note(damaged: list[str], told: str) -> None:
+    if told not in damaged:  # a file is read more than once in a scan
+        damaged.append(told)
 
 
 def _rows(file: _File) -> int:

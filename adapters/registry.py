@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 TWIN = "serving/twin.onnx"
 """Where the run that made a version keeps its ONNX twin."""
+REFERENCE = "monitoring/reference.parquet"
+"""Likewise its hold-out with scores and labels, which its traffic is held against."""
 LOADER = Path(__file__).with_name("saved_model.py")
 
 
@@ -227,14 +229,18 @@ class Registry:
         UnavailableError
             The registry does not answer.
         """
+        return self.attached(model, version, TWIN, destination)
+
+    def attached(self, model: str, version: str, path: str, destination: Path) -> Path | None:
+        """Copy a file that was kept with a version (`attach`) to a folder; None when there is none. Errors as in `twin`."""
         self.tags(model, version)  # refuses a version that is not there
-        with self._errors("download the version's twin"), _quiet():
+        with self._errors(f"download the version's {path}"), _quiet():
             client = self._client()
             run = client.get_model_version(model, version).run_id
-            folder, _, name = TWIN.rpartition("/")
+            folder, _, name = path.rpartition("/")
             if name not in {Path(one.path).name for one in client.list_artifacts(run, folder)}:
                 return None
-            return Path(client.download_artifacts(run, TWIN, str(destination)))
+            return Path(client.download_artifacts(run, path, str(destination)))
 
     def _ensure_model(self, client: MlflowClient, model: str) -> None:
         from mlflow.exceptions import MlflowException

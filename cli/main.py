@@ -17,6 +17,7 @@ PIPELINES = {
     "train": ("as-of", "trials", "seed"),
     "deploy": ("version", "strategy", "environment"),
     "evaluate": ("version", "data", "from", "to", "environment"),
+    "monitor": ("window", "as-of", "gateway", "environment"),
 }
 """Pipeline: the options that are its own."""
 INTERRUPTED = 130
@@ -65,7 +66,9 @@ EnvironmentOption = Annotated[
 def root(
     context: typer.Context,
     pipeline: Annotated[str | None, typer.Option("--pipeline", help=f"What to run: {', '.join(PIPELINES)}.")] = None,
-    model: Annotated[list[str] | None, typer.Option("--model", help="Model to run it for, or all.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="Model to run it for, or all; monitor's default is all.")
+    ] = None,
     stack: StackOption = "local",
     as_of: Annotated[
         str | None, typer.Option("--as-of", help="Moment to look back from, ISO 8601; default: now.")
@@ -88,6 +91,16 @@ def root(
         str | None, typer.Option("--from", help="First moment to evaluate on; default: the end of its training window.")
     ] = None,
     end: Annotated[str | None, typer.Option("--to", help="Moment to evaluate up to; default: now.")] = None,
+    window: Annotated[
+        str | None, typer.Option("--window", help="Time to monitor, as in 7d; default: the model file's.")
+    ] = None,
+    gateway: Annotated[
+        str | None,
+        typer.Option(
+            "--gateway",
+            help="Where to ask for its CPU and memory, by default the environment's port here; its key in PRODECKS_GATEWAY_KEY.",
+        ),
+    ] = None,
     environment: EnvironmentOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -104,12 +117,12 @@ def root(
     if pipeline not in PIPELINES:
         raise ConfigError(f"unknown pipeline {pipeline!r}; {nearest(pipeline, list(PIPELINES))}")
     given = {"as-of": as_of, "trials": trials, "seed": seed, "version": version, "strategy": strategy}
-    given |= {"data": data, "from": start, "to": end, "environment": environment}
+    given |= {"data": data, "from": start, "to": end, "environment": environment, "window": window, "gateway": gateway}
     for option, value in given.items():
         if value is not None and option not in PIPELINES[pipeline]:
             accepted = ", ".join(f"--{name}" for name in PIPELINES[pipeline])
             raise ConfigError(f"--{option} does not belong to --pipeline {pipeline}; accepted: {accepted}")
-    if pipeline != "train" and len(model or []) > 1:
+    if pipeline not in ("train", "monitor") and len(model or []) > 1:
         raise ConfigError(f"--pipeline {pipeline} for {len(model or [])} models; accepted: one at a time")
     # ZenML keeps the parameters of every run.
     reason, by = redacted(reason or "run by hand"), redacted(by or _user())
@@ -120,6 +133,11 @@ def root(
             (model or ["flight_delay"])[0], stack, environment, version, data, start, end, reason, by
         )
         raise typer.Exit(run_evaluation(asked, as_json=as_json))
+    if pipeline == "monitor":
+        from cli.monitoring import MonitorRequest, run_monitoring
+
+        wanted = MonitorRequest(model or ["all"], stack, environment, window, as_of, gateway, reason, by)
+        raise typer.Exit(run_monitoring(wanted, as_json=as_json))
     if pipeline == "deploy":
         from cli.deployment import DeployRequest, run_deployment
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
+from pathlib import Path
 
 import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
@@ -94,7 +96,11 @@ class Measures:
             "prodecks_cpu_share", "Processor share since last asked, 1 is one core.", registry=self.registry
         )
         self.memory = Gauge("prodecks_memory_bytes", "Resident memory.", registry=self.registry)
+        self.memory_share = Gauge(
+            "prodecks_memory_share", "Resident memory, of what the machine or container has.", registry=self.registry
+        )
         self._process = psutil.Process()
+        self._memory = _memory_limit()
         self._cpu_at = (time.monotonic(), self._cpu_seconds())
 
     def tally(self, model: str, version: str, role: str) -> Tally:
@@ -112,9 +118,19 @@ class Measures:
         if now > since:
             self.cpu.set((spent - before) / (now - since))
             self._cpu_at = (now, spent)
-        self.memory.set(self._process.memory_info().rss)
+        resident = self._process.memory_info().rss
+        self.memory.set(resident)
+        self.memory_share.set(resident / self._memory)
         return generate_latest(self.registry)
 
     def _cpu_seconds(self) -> float:
         times = self._process.cpu_times()
         return float(times.user + times.system)
+
+
+def _memory_limit() -> int:
+    """Bytes that this process may use: the machine's, or its control group's where that is less."""
+    total = int(psutil.virtual_memory().total)
+    with contextlib.suppress(OSError, ValueError):
+        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return total  # no control group, or one without a limit

@@ -18,7 +18,9 @@ from adapters.figures import (
 )
 from adapters.model_card import render_html, render_markdown
 from adapters.ops_store import OpsStore
-from adapters.registry import TWIN, Registry
+from adapters.reference_file import encode
+from adapters.registry import REFERENCE, TWIN, Registry
+from adapters.saved_model import score
 from adapters.services import Services, var_folder
 from lifecycle.aliases import candidacy
 from lifecycle.evaluation import Evaluation
@@ -26,6 +28,7 @@ from lifecycle.findings import Finding
 from lifecycle.judgement import Judgement
 from lifecycle.model_card import CardFacts, TuningFacts, build_card
 from lifecycle.quality import QualityReport
+from lifecycle.reference import reference_rows
 from lifecycle.remedies import Remedy
 from lifecycle.snapshot import Snapshot
 from lifecycle.spec import ModelSpec, SplitStrategy
@@ -140,6 +143,7 @@ def register_version(
         "history": _history(spec, snapshot, split),
     }
     page = render_html(card, figures)
+    holdout = snapshot.frame.iloc[split.holdout]
     registry.describe(spec.name, registered.version, f"{card.lead}\n\n{card.verdict_text}")
     registry.attach(
         registered.run,
@@ -150,6 +154,7 @@ def register_version(
             **{f"figures/{name}.png": picture for name, picture in figures.items()},
             **{f"tuning/{name}.html": plot for name, plot in tuning.plots.items()},
             **({TWIN: twin} if twin else {}),
+            REFERENCE: encode(reference_rows(spec, holdout, score(model.folder, holdout))),
         },
     )
     place = var_folder() / "cards" / f"{spec.name}-{registered.version}.html"
