@@ -16,12 +16,11 @@ from scipy import stats
 
 from lifecycle.bias import CHANGE, WindowFairness, intersections, judge_bias, told_apart, window_fairness
 from lifecycle.distribution import Numbers, WindowState
-from lifecycle.drift import MIN_ROWS, ColumnDrift, compare_windows, judge_columns, own_limit, rank_contributions
+from lifecycle.drift import MIN_BLOCKS, MIN_ROWS, ColumnDrift, compare_windows, judge_columns, rank_contributions
 from lifecycle.estimation import EstimateCheck, check_estimate, estimate_performance, judge_estimate, judge_trust
 from lifecycle.evaluation import Estimate
 from lifecycle.findings import Direction, Finding, Severity, Verdict, judge
 from lifecycle.intrusion import Client, judge_clients, judge_familiarity, judge_refusals
-from lifecycle.measures import PERFORMANCE
 from lifecycle.multivariate import judge_multivariate
 from lifecycle.observed import Arrivals, Observed, VersionRows
 from lifecycle.performance import Performance, judge_degradation, judge_labelled, measure_performance
@@ -310,6 +309,10 @@ def judge_quality(seen: Seen) -> list[Finding]:
         findings.append(replace(volume, subject="all rows", reason=f"{volume.reason} ({volume.subject})"))
         findings.append(_gap(seen))
     findings.append(told("info_rows", float(current.rows), window, f"{current.rows:,} rows", count=current.rows))
+    for version, count in sorted(arrivals.by_version.items()):
+        if count < MIN_ROWS:
+            why = f"{count} rows: fewer than the {MIN_ROWS} that are judged"
+            findings.append(told("info_rows", float(count), window, why, count=count, subject=f"version {version}"))
     if not current.rows:
         return [*findings, no_data("quality_values", window, "no predictions in the window")]
     findings += current.schema.values()
@@ -523,33 +526,59 @@ def _beyond_chance(finding: Finding, reference: Reference, measured: Performance
     before, now = reference.performance[measure], measured.metrics[measure]
     if finding.value is None or measured.labelled < MIN_LABELLED:
         return finding
-    chance = _p_value(before, now, higher_is_better=PERFORMANCE[measure].higher_is_better)
-    usual = own_limit([abs(loss) for loss in reference.own_losses(measure)], ALPHA)
-    beyond = (
-        f"the reference's own windows go to {usual:.4g}"
-        if usual is not None
-        else "the reference is too short to say what is usual"
-    )
-    reason = f"{measure} is {finding.value:.2%} below the reference's {before.value:.4g}; chance has p {chance:.2g}, {beyond}"
-    if finding.value > 0 and chance <= ALPHA and (usual is None or finding.value > usual):
-        bad = finding.threshold is not None and finding.value > finding.threshold
-        small = finding.value <= CHANGE
-        verdict = Verdict.FAIL if bad else Verdict.PASS if small else Verdict.WARN
-        return replace(finding, verdict=verdict, reason=reason)
     if finding.value <= 0:
         return replace(finding, verdict=Verdict.PASS, reason=f"{measure} is no worse than on the reference")
-    return replace(finding, value=0.0, verdict=Verdict.PASS, reason=f"{reason}: not told apart from no loss")
+    chance = loss_p_value(
+        before, now, reference.own_losses(measure), reference.block_rows, len(reference.rows), finding.value
+    )
+    reason = f"{measure} is {finding.value:.2%} below the reference's {before.value:.4g}, by chance with p {chance:.2g}"
+    if not chance <= ALPHA:
+        told_apart = f"{reason}: chance and what is usual of windows are not ruled out, so it counts as 0"
+        return replace(finding, value=0.0, verdict=Verdict.PASS, reason=told_apart)
+    if finding.threshold is not None and finding.value > finding.threshold:
+        return replace(finding, verdict=Verdict.FAIL, reason=f"{reason}; accepted: {finding.threshold:.2%}")
+    return replace(finding, verdict=Verdict.WARN if finding.value > CHANGE else Verdict.PASS, reason=reason)
 
 
-def _p_value(before: Estimate, now: Estimate, *, higher_is_better: bool) -> float:
-    """Chance of as large a loss if there was none, by the width of both intervals; one-sided, NaN where one is missing."""
+def loss_p_value(
+    before: Estimate, now: Estimate, own: Sequence[float], block_rows: Sequence[int], rows: int, loss: float
+) -> float:
+    """Chance of as large a relative loss of a measure that is as it was; one-sided.
+
+    Windows differ by chance, and among themselves: the variance between the reference's own windows, above what their
+    few rows make of it, is added (DerSimonian and Laird, 1986), and Student's distribution takes the normal's place.
+
+    Parameters
+    ----------
+    before, now
+        The measure with its 95 % interval, on the reference and in the window.
+    own
+        Relative loss of each of the reference's windows.
+    block_rows, rows
+        Rows of these windows, and of the whole reference.
+    loss
+        Relative, above 0.
+
+    Returns
+    -------
+    float
+        0 to 1; NaN where an interval is missing.
+    """
     ends = (before.low, before.high, now.low, now.high)
-    if before.value is None or now.value is None or any(end is None for end in ends):
+    if before.value is None or any(end is None for end in ends):
         return math.nan
     low_before, high_before, low_now, high_now = (float(end) for end in ends if end is not None)
-    spread = math.hypot(high_before - low_before, high_now - low_now) / (2 * float(stats.norm.isf(0.025)))
-    loss = before.value - now.value if higher_is_better else now.value - before.value
-    return float(stats.norm.sf(loss / spread)) if spread > 0 else float(loss <= 0)
+    reach = 2 * float(stats.norm.isf(0.025)) * before.value
+    error_before, error_now = (high_before - low_before) / reach, (high_now - low_now) / reach
+    known = [(value, count) for value, count in zip(own, block_rows, strict=True) if math.isfinite(value)]
+    between = 0.0
+    if len(known) >= MIN_BLOCKS:
+        noise = sum(error_before**2 * (rows / count) for _, count in known) / len(known)
+        between = max(0.0, sum(value**2 for value, _ in known) / len(known) - noise)
+    spread = math.sqrt(error_before**2 + error_now**2 + between)
+    if spread == 0:
+        return 0.0
+    return float(stats.t.sf(loss / spread, len(known) - 1) if between > 0 else stats.norm.sf(loss / spread))
 
 
 # Bias

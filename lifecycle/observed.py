@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -252,8 +252,11 @@ class Observed:
     def _look(self, frame: pd.DataFrame) -> None:
         for finding in judge_schema(self.spec, frame, window=self.window.words):
             key = (finding.measure, finding.subject)
-            if key not in self.schema or finding.verdict > self.schema[key].verdict:
-                self.schema[key] = finding
+            before = self.schema.get(key)
+            # Of several parts the worst one tells.
+            worst = finding if before is None or finding.verdict > before.verdict else before
+            seen = 0 if before is None else before.count or 0
+            self.schema[key] = replace(worst, count=seen + (finding.count or 0))
         features = readable(self.spec, frame)
         features[SCORE] = frame["score"]
         numeric = [*(feature.name for feature in self.spec.numeric), SCORE]

@@ -208,6 +208,11 @@ class Reference:
             losses.append(math.nan if loss is None else loss)
         return tuple(losses)
 
+    @property
+    def block_rows(self) -> list[int]:
+        """Rows of each of the reference's windows."""
+        return [len(places) for places in self._places]
+
     @cached_property
     def _features(self) -> WindowState:
         columns = {name: state for name, state in self.state.columns.items() if name != SCORE}

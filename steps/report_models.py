@@ -31,17 +31,16 @@ log = logging.getLogger(__name__)
 def report_models(monitored: list[dict[str, Any]], place: dict[str, str]) -> Annotated[HTMLString, "monitoring"]:
     """Draw the page, and Evidently's reports as artifacts beside it.
 
-    Of one model alone the reports are always drawn; of many, those of the worst `MOST_REPORTS` with a finding.
+    Evidently draws the worst `MOST_REPORTS` models that have a finding.
 
     Parameters
     ----------
     monitored, place
         From and as in `watch_models`.
     """
-    looked_at = [one for one in monitored if one["state"] in ("monitored", "unchanged") and one["rows"]]
-    wrong = [one for one in looked_at if one["state"] == "monitored" and _severity(one)[:2] != (0, 0)]
-    drawn = sorted(wrong, key=_severity, reverse=True)[:MOST_REPORTS] if len(monitored) > 1 else looked_at
-    notes = [f"Evidently's reports are drawn for the worst {MOST_REPORTS} models with a finding"] * (len(monitored) > 1)
+    wrong = [one for one in monitored if one["state"] == "monitored" and one["rows"] and _severity(one) != (0, 0)]
+    drawn = sorted(wrong, key=_severity, reverse=True)[:MOST_REPORTS]
+    notes = [f"Evidently draws the worst {MOST_REPORTS} models that have a finding"]
     for done, one in enumerate(drawn):
         tell("reports", f"Evidently, {one['model']}", done, len(drawn))
         try:

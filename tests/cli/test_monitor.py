@@ -1,41 +1,198 @@
-"""`--pipeline monitor`, end to end: traffic on record, findings, alerts; and what bad traffic gets."""
+"""`--pipeline monitor`, end to end: traffic on record, findings, alerts; and what bad traffic and bad requests get."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
-import pandas as pd
 import pytest
 
 from adapters.prediction_archive import PredictionArchive
-from tests.cli.watched import DAY, Watched, people
+from tests.cli.conftest import Answer
+from tests.cli.watched import Watched
+from tests.people import DAY, people
 
 WEEK = 7 * DAY
 START = datetime(2026, 3, 2, tzinfo=UTC)
-END = START + WEEK
 MONITOR = ("--pipeline", "monitor", "--model", "churn")
 
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    """Two quiet weeks in the archive, then one in which a feature is measured otherwise, in the log."""
     from zenml.client import Client
     from zenml.config.global_config import GlobalConfiguration
 
     for singleton in (Client, GlobalConfiguration):
         singleton._reset_instance()
-    yield Watched.make(tmp_path_factory.mktemp("watched"))
+    made = Watched.make(tmp_path_factory.mktemp("watched"))
+    for number in range(2):
+        made.answer(people(1_200, number), START + number * WEEK, START + (number + 1) * WEEK)
+    PredictionArchive(made.serving).compact()
+    drifted = people(1_200, 7)
+    made.answer(people(1_200, 7, activity=drifted["activity"] + 2), START + 2 * WEEK, START + 3 * WEEK)
+    yield made
     for singleton in (Client, GlobalConfiguration):
         singleton._reset_instance()
 
 
-def test_traffic(watched: Watched):
-    watched.answer(people(1_500, 2), START, END)
-    PredictionArchive(watched.serving).compact()
-    answer = watched.world.place.call(*MONITOR, "--as-of", END.isoformat())
-    print(answer.out, answer.err)
-    assert answer.code == 0
-    answer = watched.world.place.call(*MONITOR, "--as-of", END.isoformat())
-    print(answer.out, answer.err)
-    answer = watched.world.place.call("runs", "show", "--help")
-    assert 0
+def look(watched: Watched, weeks: int, *more: str) -> Answer:
+    """Monitor the week that ends so many weeks after the start."""
+    return watched.world.place.call(*MONITOR, "--as-of", (START + weeks * WEEK).isoformat(), *more)
+
+
+def wrong(told: dict[str, Any]) -> set[tuple[str, str]]:
+    return {(one["measure"], one["subject"]) for one in told["findings"] if one["verdict"] in ("WARN", "FAIL")}
+
+
+@pytest.mark.requirement("R2.4", "R5.1", "R5.3", "R6.2")
+def test_from_traffic_to_an_alert_and_the_same_look_again_changes_nothing(watched: Watched):
+    quiet = look(watched, 2, "--json")
+    assert quiet.code == 0, quiet.err
+    assert (quiet.json["state"], quiet.json["rows"], quiet.json["labelled_share"]) == ("monitored", 1_200, 1.0)
+    assert wrong(quiet.json) == set()
+
+    drifted = look(watched, 3)
+    assert drifted.code == 0, drifted.err
+    for part in ("wasserstein_distance", "activity", "drift", "python run.py alerts tick", "runs show monitor-churn-"):
+        assert part in drifted.out
+    place, runs = watched.world.place, len(watched.world.ops.runs("churn"))
+    ticked = place.call("alerts", "tick", "--json")
+    assert ticked.json["notices"] >= 1
+    rules = {one["rule"] for one in place.call("alerts", "list", "--json").json}
+    assert "data_drift" in rules
+
+    findings, audit = watched.world.ops.findings(model="churn"), watched.world.ops.audit_trail("churn", 10_000)
+    again = look(watched, 3, "--json")
+    assert (again.code, again.json["state"]) == (0, "unchanged")
+    assert ("wasserstein_distance", "activity") in wrong(again.json)
+    assert len(watched.world.ops.runs("churn")) == runs
+    assert watched.world.ops.findings(model="churn") == findings
+    assert watched.world.ops.audit_trail("churn", 10_000) == audit
+    assert place.call("alerts", "tick", "--json").json["notices"] == 0
+
+    shown = place.call("runs", "show", again.json["run"], "--json").json
+    assert shown["facts"]["versions"] == {"1": 1_200}
+
+    from zenml.client import Client
+
+    drawn = {one.name for one in Client().list_artifact_versions(size=50).items}
+    assert {"monitoring", *(f"churn_evidently_{kind}" for kind in ("summary", "drift", "classification"))} <= drawn
+    page = Client().get_artifact_version("monitoring").load()
+    assert "a sample of 1,200 rows" in page
+    assert "wasserstein_distance" in page
+
+
+def test_one_model_that_cannot_be_looked_at_keeps_nobody_from_the_others(watched: Watched):
+    place = watched.world.place
+    (place.models / "broken.yaml").write_text("name: broken\n")
+    (place.models / "idle.yaml").write_text(
+        (place.models / "churn.yaml").read_text().replace("name: churn", "name: idle")
+    )
+    try:
+        answer = place.call("--pipeline", "monitor", "--model", "all", "--as-of", (START + WEEK).isoformat(), "--json")
+    finally:
+        for name in ("broken", "idle"):
+            (place.models / f"{name}.yaml").unlink()
+    assert answer.code == 2, answer.err
+    told = {one["model"]: one for one in answer.json}
+    assert {name: one["state"] for name, one in told.items()} == {
+        "broken": "failed", "churn": "monitored", "idle": "skipped",
+    }  # fmt: skip
+    assert "broken.yaml" in told["broken"]["detail"]
+    assert watched.world.ops.runs("broken")[0].state.value == "failed"
+
+
+def test_a_broken_partition_is_a_finding_and_the_other_days_are_used(watched: Watched):
+    day = next(watched.serving.glob("archive/predictions/model=churn/day=2026-03-10/*.parquet"))
+    content = day.read_bytes()
+    day.write_bytes(content[: len(content) // 2])
+    try:
+        answer = look(watched, 2, "--json")
+    finally:
+        day.write_bytes(content)
+    assert answer.code == 0, answer.err
+    (damage,) = [one for one in answer.json["findings"] if one["measure"] == "quality_record"]
+    assert damage["verdict"] == "FAIL"
+    assert day.name in damage["reason"]
+    assert 900 < answer.json["rows"] < 1_200
+
+
+def test_outcomes_that_come_later_make_a_look_worth_repeating(watched: Watched):
+    start = START + 10 * WEEK
+    watched.answer(people(400, 3), start, start + WEEK, labels=0.2)
+    before = look(watched, 11, "--json").json
+    assert ("labelled_share", "all rows") in wrong(before)
+    assert any(one["measure"] == "estimated_roc_auc_loss" for one in before["findings"])
+    watched.answer(people(300, 4), start, start + WEEK, name="later")
+    after = look(watched, 11, "--json").json
+    assert (after["state"], after["rows"]) == ("monitored", 700)
+    assert after["labelled_share"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--model", "chrun"), "did you mean 'churn'?"),
+        (("--window", "seven days"), "is not a duration"),
+        (("--window", "0d"), "is no time at all"),
+        (("--as-of", "soon"), "is no moment"),
+        (("--as-of", "2999-01-01"), "lies in the future"),
+        (("--stack", "lokal"), "lokal"),
+        (("--gateway", "nowhere"), "an http or https address"),
+        (("--trials", "3"), "--trials does not belong to --pipeline monitor; accepted: --window"),
+    ],
+)
+def test_what_cannot_be_asked_is_an_answer(watched: Watched, arguments: tuple[str, ...], problem: str):
+    answer = watched.world.place.call("--pipeline", "monitor", *arguments)
+    assert answer.code == 2, answer
+    assert problem in answer.err
+
+
+def test_the_present_is_asked_of_the_gateway_and_its_silence_is_no_data(watched: Watched):
+    told = watched.world.place.call(*MONITOR, "--gateway", "http://127.0.0.1:1", "--json").json
+    (cpu,) = [one for one in told["findings"] if one["measure"] == "cpu_share"]
+    assert cpu["verdict"] == "NO_DATA"
+    assert "does not answer" in cpu["reason"]
+    assert told["rows"] == 0
+    assert {one["area"] for one in told["findings"] if one["verdict"] == "NO_DATA"} >= {"drift", "model", "security"}
+
+
+def test_a_look_that_was_killed_is_done_again(watched: Watched, monkeypatch: pytest.MonkeyPatch):
+    from steps import watch_models
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = len(watched.world.ops.findings(model="churn"))
+    with monkeypatch.context() as patched:
+        patched.setattr(watch_models, "look", killed)
+        answer = look(watched, 1, "--window", "3d")
+    assert answer.code == 130
+    ended = watched.world.ops.runs("churn")[0]
+    assert (ended.state.value, len(watched.world.ops.findings(model="churn"))) == ("interrupted", before)
+    again = look(watched, 1, "--window", "3d", "--json")
+    assert (again.code, again.json["state"]) == (0, "monitored")
+
+
+def test_a_reference_that_is_gone_is_told_and_the_rest_is_judged(watched: Watched):
+    start = START + 20 * WEEK
+    watched.answer(people(300, 5), start, start + WEEK, version="2", name="second")
+    told = look(watched, 21, "--json").json
+    assert told["versions"] == {"2": 300}
+    (drift,) = [one for one in told["findings"] if one["measure"] == "drift"]
+    assert (drift["verdict"], "registered before any was kept" in drift["reason"]) == ("NO_DATA", True)
+    assert {one["measure"] for one in told["findings"] if one["verdict"] == "PASS"} >= {"error_rate", "missing_share"}
+
+
+def test_refusals_of_the_gateway_reach_the_findings(watched: Watched):
+    start = START + 30 * WEEK
+    watched.answer(people(300, 6), start, start + WEEK)
+    path = Path(watched.serving) / "security.log"
+    refused = {"at": (start + DAY).timestamp(), "status": 401, "reason": "unknown key", "address": "10.0.0.9"}
+    path.write_text("".join(json.dumps(refused) + "\n" for _ in range(200)) + '{"at": 17')
+    told = look(watched, 31, "--json").json
+    assert ("unauthorized_access", "10.0.0.9") in wrong(told)

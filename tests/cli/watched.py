@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from adapters.prediction_archive import PredictionArchive
@@ -16,41 +14,14 @@ from adapters.prediction_log import Outcome, Prediction, PredictionLog, encode
 from adapters.reference_file import encode as encode_reference
 from adapters.registry import REFERENCE, Registry
 from lifecycle.aliases import Alias
-from lifecycle.reference import reference_rows
-from lifecycle.spec import ModelSpec
 from tests.cli.conftest import MODEL
 from tests.cli.hand_made import World, register, twin
+from tests.people import holdout
 
-DAY = timedelta(days=1)
 WATCHED = (
     MODEL.replace("sensitive:", "  - {name: gender, type: categorical, values: [f, m]}\nsensitive:")
     + "monitoring: {window: 7d}\n"
 )
-
-
-def people(rows: int, seed: int, **columns: Any) -> pd.DataFrame:
-    """Members as their features, what a version says of them, and what came true; `columns` replace features."""
-    rng = np.random.default_rng(seed)
-    frame = pd.DataFrame(
-        {
-            "activity": rng.normal(size=rows),
-            "visits": rng.integers(0, 40, rows).astype(float),
-            "plan": rng.choice(["basic", "plus", "pro"], rows),
-            "gender": rng.choice(["f", "m"], rows),
-        }
-    )
-    world = frame["activity"] + (frame["plan"] == "pro")
-    frame = frame.assign(**columns)
-    frame["score"] = 1 / (1 + np.exp(-(frame["activity"] + (frame["plan"] == "pro"))))
-    frame["churned"] = (rng.random(rows) < 1 / (1 + np.exp(-world))).astype(int)
-    return frame
-
-
-def holdout(spec: ModelSpec, rows: int = 3_000, seed: int = 1, weeks: int = 6) -> pd.DataFrame:
-    """A reference over some weeks."""
-    frame = people(rows, seed)
-    frame[spec.source.timestamp] = pd.date_range("2026-01-05", periods=rows, freq=weeks * 7 * DAY / rows, tz="UTC")
-    return reference_rows(spec, frame, frame["score"])
 
 
 def keep_reference(registry: Registry, version: str, rows: pd.DataFrame) -> None:
@@ -75,7 +46,7 @@ class Watched:
         watched = cls(world)
         keep_reference(world.registry, "1", holdout(world.spec))
         world.ops.assign_aliases(
-            "churn", lambda _: {Alias.CHAMPION: "1"}, actor="Ali", reason="r", now=datetime.now().astimezone(),
+            "churn", lambda _: {Alias.CHAMPION: "1"}, actor="Ali", reason="r", now=datetime.now(UTC),
             environment="development",
         )  # fmt: skip
         return watched
