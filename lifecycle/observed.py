@@ -15,7 +15,7 @@ from lifecycle.distribution import SKETCH, WindowState
 from lifecycle.findings import Finding
 from lifecycle.intrusion import MIN_QUERIES, MOST_QUERIES
 from lifecycle.multivariate import Embedding
-from lifecycle.reference import SCORE, Reference
+from lifecycle.reference import MOST_EMBEDDED, SCORE, Reference
 from lifecycle.spec import Duration, ModelSpec
 from lifecycle.window_quality import judge_schema
 
@@ -203,7 +203,7 @@ class Observed:
     ) -> None:
         self.spec, self.window, self.reference = spec, window, reference
         self._size = None if rows <= EXACT_ROWS else SKETCH
-        self._features = features
+        self._features, self._every, self._looked_at = features, max(1, rows // MOST_EMBEDDED), 0
         self.versions, self.clients = Names(), Names()
         self.state: WindowState | None = None
         self.embedding: Embedding | None = None
@@ -264,7 +264,9 @@ class Observed:
         state = WindowState.of(features, numeric, categorical, size=self._size)
         self.state = state if self.state is None else self.state.merge(state)
         if self.reference is not None:
-            embedding = self.reference.kernel.embed(features)
+            chosen = features.iloc[-self._looked_at % self._every :: self._every]
+            self._looked_at += len(features)
+            embedding = self.reference.kernel.embed(chosen)
             self.embedding = embedding if self.embedding is None else self.embedding.merge(embedding)
             self._p_values.append(self.reference.familiarity.p_values(features))
         codes = self._parts["client"][-1]

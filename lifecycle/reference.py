@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from datetime import timedelta
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,8 @@ SCORE, LABEL, AT = "prodecks_score", "prodecks_label", "prodecks_at"
 """Columns of a reference beside the raw features and groups: probability, outcome (0 or 1), moment."""
 MOST_ROWS = 100_000
 """Rows a reference keeps; of a larger hold-out a sample is taken."""
+MOST_EMBEDDED = 20_000
+"""Rows of a window that are compared as wholes, evenly chosen: enough to see a shift of a tenth of a deviation."""
 MIN_BLOCK_ROWS = 100
 _BINS = 20
 
@@ -92,69 +94,72 @@ class Reference:
         self.labels: Floats = rows[LABEL].to_numpy(dtype=np.float64)
         self.scores: Floats = rows[SCORE].to_numpy(dtype=np.float64)
 
-    @cached_property
+    @functools.cached_property
     def state(self) -> WindowState:
         """Features, then the score."""
         return self._state(self.rows)
 
-    @cached_property
+    @functools.cached_property
     def label_state(self) -> WindowState:
         """The label alone."""
         return label_state(self.labels)
 
-    @cached_property
+    @functools.cached_property
     def blocks(self) -> list[WindowState]:
         """States of the reference's windows; empty where there are too few to say what is usual."""
         return [self._state(self.rows.iloc[places]) for places in self._places]
 
-    @cached_property
+    @functools.cached_property
     def label_blocks(self) -> list[WindowState]:
         """The same of the label."""
         return [label_state(self.labels[places]) for places in self._places]
 
-    @cached_property
+    @functools.cached_property
     def kernel(self) -> Kernel:
         """In which rows are compared as wholes."""
         return Kernel.of(self._features, self.spec.training.seed)
 
-    @cached_property
+    @functools.cached_property
     def embedding(self) -> Embedding:
-        """The reference in the kernel's space."""
-        return self.kernel.embed(self.rows)
+        """The reference in the kernel's space; of a large one, rows that are evenly chosen."""
+        blocked = np.concatenate([np.empty(0, dtype=np.intp), *self._places])
+        rest = np.setdiff1d(np.arange(len(self.rows)), blocked)
+        embeddings = [*self.block_embeddings, self.kernel.embed(self.rows.iloc[rest[:: self._every]])]
+        return functools.reduce(Embedding.merge, embeddings)
 
-    @cached_property
+    @functools.cached_property
     def block_embeddings(self) -> list[Embedding]:
         """The reference's windows in the kernel's space."""
-        return [self.kernel.embed(self.rows.iloc[places]) for places in self._places]
+        return [self.kernel.embed(self.rows.iloc[places[:: self._every]]) for places in self._places]
 
-    @cached_property
+    @functools.cached_property
     def space(self) -> Space:
         """In which distances of rows mean something."""
         return Space.of(self._features)
 
-    @cached_property
+    @functools.cached_property
     def ordinary(self) -> pd.DataFrame:
         """Rows in random order."""
         return self.rows.sample(frac=1, random_state=self.spec.training.seed)
 
-    @cached_property
+    @functools.cached_property
     def ordinary_points(self) -> Floats:
         """Some of them as points of `space`."""
         return self.space.points(self.ordinary.head(2 * MOST_QUERIES))
 
-    @cached_property
+    @functools.cached_property
     def familiarity(self) -> Familiarity:
         """What usual rows look like."""
         return Familiarity.of(self.space, self.ordinary.head(10 * MOST_QUERIES))
 
-    @cached_property
+    @functools.cached_property
     def performance(self) -> dict[str, Estimate]:
         """Every measure with its interval."""
         return measure_performance(
             self.labels, self.scores, self.threshold, self.spec.business, seed=self.spec.training.seed
         ).metrics
 
-    @cached_property
+    @functools.cached_property
     def calibration(self) -> ScoreCalibration | None:
         """What scores meant; None where labels or scores do not say."""
         try:
@@ -162,7 +167,7 @@ class Reference:
         except DataError:
             return None
 
-    @cached_property
+    @functools.cached_property
     def fairness(self) -> dict[str, WindowFairness]:
         """Each sensitive attribute and combination."""
         attributes = {one.name: self.rows[one.column] for one in self.spec.sensitive if one.column in self.rows}
@@ -174,7 +179,7 @@ class Reference:
             for name, groups in intersections(attributes).items()
         }
 
-    @cached_property
+    @functools.cached_property
     def importances(self) -> dict[str, float]:
         """How much the score goes with each feature: the share of its variance that the feature's bins explain, 0..1.
 
@@ -213,12 +218,16 @@ class Reference:
         """Rows of each of the reference's windows."""
         return [len(places) for places in self._places]
 
-    @cached_property
+    @property
+    def _every(self) -> int:
+        return max(1, len(self.rows) // MOST_EMBEDDED)
+
+    @functools.cached_property
     def _features(self) -> WindowState:
         columns = {name: state for name, state in self.state.columns.items() if name != SCORE}
         return WindowState(self.state.rows, columns)
 
-    @cached_property
+    @functools.cached_property
     def _places(self) -> list[NDArray[np.intp]]:
         """Rows of each whole block; none where fewer than `MIN_BLOCKS` are large enough."""
         at = self.rows[AT]

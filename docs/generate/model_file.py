@@ -28,10 +28,6 @@ ROOMS = ("adapters", "cli", "lifecycle", "materializers", "pipelines", "stacks",
 
 READ_LATER = {
     "Retention.snapshots": "retirement and deletion when due (R2.5)",
-    "Monitoring.window": "monitoring of production traffic (R5.1 to R5.6)",
-    "Monitoring.concept_drift": "monitoring of production traffic (R5.4)",
-    "Monitoring.bias": "monitoring of production traffic (R5.6)",
-    "Monitoring.resource_use": "monitoring of serving (R5.1)",
     "Retraining.on_drift": "triggers (R3.2)",
     "Retraining.on_degradation": "triggers (R3.2)",
     "Retraining.on_new_rows": "triggers (R3.2)",
