@@ -275,8 +275,8 @@ class Observed:
         for client in np.argsort(-counts, kind="stable")[:MOST_CLIENTS]:
             if counts[client] and (client in self._asked or len(self._asked) < MOST_CLIENTS):
                 mine = features.loc[codes == client, known].tail(MOST_QUERIES)
-                before = self._asked.get(int(client))
-                both = mine if before is None else pd.concat([before, mine], ignore_index=True)
+                kept = self._asked.get(int(client))
+                both = mine if kept is None else pd.concat([kept, mine], ignore_index=True)
                 self._asked[int(client)] = both.tail(MOST_QUERIES)
 
     @property
