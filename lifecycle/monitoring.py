@@ -46,6 +46,8 @@ NAMES = {
     "type_mismatch_share": "quality_type_mismatch",
     "out_of_range_share": "out_of_range",
     "outlier_share_rise": "outlier_share",
+    "constant": "quality_constant",
+    "unseen_share": "quality_unseen_share",
     "volume_doublings": "volume",
     "age_of_newest_row": "freshness",
     "duplicate_share": "duplicates",
