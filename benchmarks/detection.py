@@ -8,7 +8,8 @@ past. Volumes differ from model to model and vary from week to week; part of the
 places; labels come late, and some very late. The weeks are judged by the functions of `run.py --pipeline monitor`, and
 what would open an alert by configs/policies/alerting.yaml counts: a planted thing is found when that is so for its own
 column in its own area at the end of the first window that holds it (or its labels), and any alert in a quiet week is a
-false alarm. Beside it Evidently's presets on the same weeks, deciding by their own tests: `DataDriftPreset` with
+false alarm, but for bias that is there: experience goes with what makes members stay, so that decisions differ between its
+groups by more than the model file accepts, in the reference too; such weeks are counted as `standing_bias`. Beside it Evidently's presets on the same weeks, deciding by their own tests: `DataDriftPreset` with
 `ClassificationPreset`, and apart from them `DataSummaryPreset`, against a sample of the reference as large as the window.
 
 Prints tables, then one line of JSON: `planted`, `found`, `false_alarms`, `quiet_model_weeks`, and the same for `peer`
@@ -26,7 +27,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -43,6 +44,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.watching import VERSION, Watch, alarms, answered, told
+from lifecycle.fairness import RATES
 from lifecycle.findings import Finding
 from lifecycle.members import (
     CHURNED,
@@ -246,6 +248,15 @@ def is_found(planted: Planted, found: Iterable[tuple[str, str, Finding]]) -> boo
     return False
 
 
+def stands(reference: Reference, area: str, finding: Finding) -> bool:
+    """Whether it tells of groups that differ by as much in the reference: true, and no change."""
+    table = reference.fairness.get(finding.subject)
+    if area != "bias" or table is None or finding.measure not in RATES:
+        return False
+    difference = table.table(finding.measure).disparities[finding.measure].difference
+    return difference is not None and difference > reference.spec.monitoring.bias
+
+
 @dataclass
 class Peer:
     """Evidently's presets beside us, as they decide by themselves."""
@@ -331,6 +342,10 @@ class Week:
         left out.
     told
         What was told, in words.
+    alerts
+        Alerts that would have been opened in a quiet week.
+    standing
+        Whether bias was told that is in the reference too.
     """
 
     planted: Planted | None
@@ -340,6 +355,7 @@ class Week:
     peer_summary: bool | None
     told: tuple[str, ...] = ()
     alerts: int = 0
+    standing: bool = False
 
 
 def labelled_rows(weeks: Sequence[pd.DataFrame], as_of: datetime) -> pd.DataFrame:
@@ -357,9 +373,10 @@ def run_model(number: int, quiet_weeks: int, *, peer: bool = True, only: Sequenc
     results: list[Week] = []
 
     def look(by: Watch, rows: Sequence[pd.DataFrame], week: int, judge: Callable[..., Week]) -> Week:
-        found = alarms(by.look(pd.concat(rows[-11:], ignore_index=True), end_of(week)))
+        every = alarms(by.look(pd.concat(rows[-11:], ignore_index=True), end_of(week)))
+        found = [one for one in every if not stands(ground.reference, one[0], one[2])]
         failed = other.failed(rows[-1], labelled_rows(rows, end_of(week))) if peer else None
-        return judge(found, failed)
+        return replace(judge(found, failed), standing=len(found) < len(every))
 
     def quiet(found: Any, failed: Any) -> Week:
         return Week(
@@ -446,6 +463,7 @@ def tell(weeks: Sequence[Week], console: Console) -> dict[str, Any]:
         "found": sum(week.ours for week in there),
         "false_alarms": sum(week.alerts for week in quiet),
         "quiet_model_weeks": len(quiet),
+        "standing_bias": sum(week.standing for week in quiet),
     }
     for name in ("peer", "peer_summary"):
         known = [week for week in weeks if getattr(week, name) is not None]

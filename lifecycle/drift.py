@@ -306,7 +306,9 @@ def judge_columns(
     window
         The two windows, in words.
     alpha
-        Chance of any false finding in a window without drift; shared out over two tests for each column.
+        Chance of any false finding in a window without drift, where weeks differ by sampling alone; shared out over two
+        tests for each column. Where they wander besides, it is `ALPHA` if that is more: of few weeks, a smaller chance
+        asks for a limit that hides real drift.
 
     Returns
     -------
@@ -314,10 +316,19 @@ def judge_columns(
         For each column its distance, then ``missing_share_change``.
     """
     each = alpha / max(1, 2 * len(drifts))
+    own = max(alpha, ALPHA) / max(1, len(drifts))
     findings: list[Finding] = []
     for drift in drifts:
         found = judge_distance(
-            drift.column, drift.measure, drift.distance, threshold, drift.rows, window, drift.evidence, each
+            drift.column,
+            drift.measure,
+            drift.distance,
+            threshold,
+            drift.rows,
+            window,
+            drift.evidence,
+            each,
+            own_alpha=own,
         )
         told = _categories_told(drift)
         findings.append(replace(found, reason=f"{found.reason}; {told}") if told else found)
@@ -347,6 +358,7 @@ def judge_distance(
     evidence: Evidence | None,
     alpha: float,
     *,
+    own_alpha: float | None = None,
     min_rows: int = MIN_ROWS,
     severity: Severity = Severity.WARNING,
 ) -> Finding:
@@ -359,7 +371,9 @@ def judge_distance(
     evidence
         None leaves the threshold alone to decide.
     alpha
-        Largest p-value that is not chance, and level of the reference's own variation.
+        Largest p-value that is not chance.
+    own_alpha
+        Level of the reference's own variation; None for `alpha`.
     min_rows
         Fewer rows are NO_DATA.
     severity
@@ -383,7 +397,8 @@ def judge_distance(
     if evidence.p_value > alpha:
         told = f"which {rows if rows is not None else 'so few'} rows give by chance (p {evidence.p_value:.2g})"
         return replace(found, verdict=Verdict.PASS, reason=f"{measure} on {subject} is {value:.4g}, {told}")
-    limit = own_limit(evidence.own_distances, alpha, _DEGREE.get(measure, 1.0), evidence.sampling)
+    level = alpha if own_alpha is None else own_alpha
+    limit = own_limit(evidence.own_distances, level, _DEGREE.get(measure, 1.0), evidence.sampling)
     if limit is not None and value <= limit:
         told = f"no further than the reference's own weeks go ({limit:.4g})"
         return replace(found, verdict=Verdict.PASS, reason=f"{measure} on {subject} is {value:.4g}, {told}")
