@@ -223,7 +223,9 @@ def labelled(batch: pa.RecordBatch, outcomes: pd.DataFrame, schema: pa.Schema) -
             return batch.column(one.name)
         if not known.any():
             return pa.nulls(len(batch), one.type)
-        return pa.array(outcomes[source].to_numpy()[places], mask=~known).cast(one.type)
+        # With their time zone, moments would become Python objects, one by one.
+        values = outcomes[source].to_numpy("datetime64[ns]" if pa.types.is_timestamp(one.type) else None)
+        return pa.array(values[places], mask=~known).cast(one.type)
 
     return pa.RecordBatch.from_arrays([column(one) for one in schema], schema=schema)
 

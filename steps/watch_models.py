@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures.process import BrokenProcessPool
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +16,7 @@ from adapters.ops_store import OpsStore
 from adapters.prediction_archive import PredictionArchive
 from adapters.registry import Registry
 from adapters.services import Services, models_folder
+from adapters.worker_pool import spread
 from lifecycle.aliases import Alias
 from lifecycle.errors import ProDecksError
 from lifecycle.estimation import EstimateCheck
@@ -26,6 +30,9 @@ from steps.progress import tell
 PIPELINE = "monitor"
 LEASE = timedelta(minutes=30)
 REMEMBERED_RUNS = 500
+MODELS_A_PROCESS = 4
+"""Models from which another process, which takes seconds to begin, is worth it."""
+MOST_PROCESSES = 4
 
 
 @step(enable_cache=False)
@@ -53,15 +60,30 @@ def watch_models(
         One for each model: its ``state`` is ``monitored``, ``unchanged`` (nothing new since an earlier look at the same
         window), ``skipped`` (nothing is served) or ``failed``.
     """
+    work = partial(watch_here, window=window, as_of=as_of, place=place, asked=asked, skips=len(models) > 1)
+    workers = min(os.cpu_count() or 1, MOST_PROCESSES, len(models) // MODELS_A_PROCESS)
+    found: dict[str, dict[str, Any]] = {}
+    pairs = spread(work, models, workers) if workers > 1 else ((name, work(name)) for name in models)
+    tell("monitor", "begin", 0, len(models))
+    for name, result in pairs:
+        if isinstance(result, BrokenProcessPool):
+            result = {"model": name, "state": "failed", "detail": f"its process was killed: {result}", "exit_code": 1}
+        found[name] = result
+        tell("monitor", name, len(found), len(models))
+    return [found[name] for name in models]
+
+
+def watch_here(
+    name: str, *, window: str, as_of: str, place: dict[str, str], asked: dict[str, str], skips: bool
+) -> dict[str, Any]:
+    """`watch` in a process that has nothing open yet; parameters as in `watch_models`."""
     services = Services.from_environment()
-    ops, registry = OpsStore.open(services.ops), Registry(services.registry)
     where = Place(Path(place["serving"]), place["environment"], place["gateway"] or None, datetime.now(UTC))
-    results = []
-    for done, name in enumerate(models):
-        tell("monitor", name, done, len(models))
-        results.append(watch(name, window, datetime.fromisoformat(as_of), where, ops, registry, asked, len(models) > 1))
-    tell("monitor", "done", len(models), len(models))
-    return results
+    try:
+        ops = OpsStore.open(services.ops)
+    except ProDecksError as error:
+        return {"model": name, "state": "failed", "detail": str(error), "exit_code": error.exit_code}
+    return watch(name, window, datetime.fromisoformat(as_of), where, ops, Registry(services.registry), asked, skips)
 
 
 def watch(

@@ -38,3 +38,19 @@ def test_nothing_is_split_or_trained_before_the_data_was_found_sound(trained):
     assert "require_quality" in run.steps["split_data"].spec.upstream_steps
     for later in ("check_drift", "tune_model", "fit_model", "make_twin", "evaluate_model"):
         assert "split_data" in run.steps[later].spec.upstream_steps
+
+
+def test_a_version_is_kept_with_its_hold_out_for_monitoring(trained, tmp_path):
+    from adapters.reference_file import decode
+    from adapters.registry import REFERENCE, Registry
+    from lifecycle.reference import AT, LABEL, SCORE
+
+    registry = Registry(f"sqlite:///{trained.place.var / 'mlflow' / 'mlflow.db'}")
+    kept = registry.attached("churn", "1", REFERENCE, tmp_path)
+    assert kept is not None
+    rows = decode(kept)
+    assert list(rows.columns) == ["activity", "visits", "plan", "gender", AT, LABEL, SCORE]  # and nobody's key
+    assert len(rows) == 120
+    assert rows[SCORE].between(0, 1).all()
+    assert set(rows[LABEL]) == {0, 1}
+    assert rows[AT].is_monotonic_increasing
