@@ -410,7 +410,7 @@ class PredictionArchive:
         waiting: list[Entry] = []
         schema = schema_of("outcomes")
         last = 0
-        for part in self._sound(damaged):
+        for part in self._sound(model, damaged):
             if isinstance(part, Entry):
                 last = part.sequence
                 if part.record.model != model:
@@ -469,7 +469,7 @@ class PredictionArchive:
         import pyarrow.compute as pc
 
         waiting: list[Entry] = []
-        for part in self._sound(damaged):
+        for part in self._sound(model, damaged):
             if isinstance(part, Entry):
                 record = part.record
                 if last is not None and part.sequence > last:
@@ -494,17 +494,17 @@ class PredictionArchive:
         if waiting:
             yield batch_of(waiting, schema)
 
-    def _sound(self, damaged: list[str] | None) -> Iterator[_Stretch | Entry]:
-        """The whole record in order, up to where it is damaged when that is to be told and not raised."""
+    def _sound(self, model: str, damaged: list[str] | None) -> Iterator[_Stretch | Entry]:
+        """A model's record in order, others' among it; up to where it is damaged when that is to be told and not raised."""
         try:
-            yield from self._walk(0)
+            yield from self._walk(0, model)
         except ConfigError as error:
             if damaged is None:
                 raise
             _note(damaged, str(error))
 
-    def _walk(self, after: int) -> Iterator[_Stretch | Entry]:
-        """The whole record in order: the archive's stretches, then the log's entries.
+    def _walk(self, after: int, about: str = "") -> Iterator[_Stretch | Entry]:
+        """The whole record in order: the archive's stretches, then the log's entries that are about a text.
 
         Where a segment went to the archive while it was read, the walk goes on there.
         """
@@ -515,7 +515,7 @@ class PredictionArchive:
                 yield _Stretch(list(together), after)
             after = max(after, through)
             try:
-                for entry in read(self.log, after):
+                for entry in read(self.log, after, about):
                     after = entry.sequence
                     yield entry
                 break

@@ -404,7 +404,7 @@ def segments(folder: Path) -> list[Path]:
     return sorted((folder / "segments").glob("*.log"))
 
 
-def read(folder: Path, after: int | None = None) -> Iterator[Entry]:
+def read(folder: Path, after: int | None = None, about: str = "") -> Iterator[Entry]:
     """Records of a log, oldest first, also while it is written; a group in flight is not there yet.
 
     Parameters
@@ -413,6 +413,8 @@ def read(folder: Path, after: int | None = None) -> Iterator[Entry]:
         The log's.
     after
         Sequence up to which they are left out; None: from the oldest that is there.
+    about
+        Records without this text anywhere may be left out, unread: a model's name skips most of what is other models'.
 
     Raises
     ------
@@ -428,7 +430,7 @@ def read(folder: Path, after: int | None = None) -> Iterator[Entry]:
         while len(paths) > 1 and int(paths[1].stem) <= after + 1:
             del paths[0]  # nothing in it is asked for, and nothing in it speaks of later records
     try:
-        yield from _entries(paths, _settled(paths)[1], after or 0, torn_tail=True)
+        yield from _entries(paths, _settled(paths)[1], after or 0, torn_tail=True, about=about.encode())
     except FileNotFoundError:
         raise MovedToArchive from None
 
@@ -524,19 +526,19 @@ class Follower:
 
 
 def _entries(
-    paths: Sequence[Path], unconfirmed: Sequence[tuple[int, float]], after: int, *, torn_tail: bool
+    paths: Sequence[Path], unconfirmed: Sequence[tuple[int, float]], after: int, *, torn_tail: bool, about: bytes = b""
 ) -> Iterator[Entry]:
     for place, path in enumerate(paths):
         if place + 1 < len(paths) and int(paths[place + 1].stem) <= after + 1:
             continue
         with path.open("rb") as file:
             for group in _groups(path, file, torn_tail=torn_tail and place + 1 == len(paths)):
-                if group.kind != _RECORDS or group.last <= after:
+                if group.kind != _RECORDS or group.last <= after or about not in group.raw:
                     continue
                 near = [(low, high) for low, high in unconfirmed if low <= group.last and group.first <= high]
                 for offset, raw in enumerate(_split(path, group)):
                     sequence = group.first + offset
-                    if sequence > after:
+                    if sequence > after and about in raw:
                         sure = not near or not any(low <= sequence <= high for low, high in near)
                         yield Entry(sequence, _decoder.decode(raw), sure)
 
