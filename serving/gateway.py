@@ -505,7 +505,7 @@ class Gateway:
                         version: {
                             "digest": one.manifest.digest,
                             "content": one.manifest.content,
-                            "backend": one.manifest.backend if one.lane is None else "tensorflow serving",
+                            "backend": "tensorflow serving" if one.remote else one.manifest.backend,
                             "load_seconds": round(one.seconds, 4),
                         }
                         for version, one in served.versions.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from adapters.tf_serving import ModelServer
 from lifecycle.errors import ConfigError, ProDecksError, UnavailableError
 from lifecycle.manifest import Manifest
 from lifecycle.traffic import Routing
-from serving.lanes import Lane
+from serving.lanes import CALLS, DEADLINE_S, Lane, Pace
 from serving.rows import RowReader
 
 AGAIN_S = 0.5
@@ -76,15 +76,41 @@ class Loaded:
         Reads its requests.
     seconds
         Time it took to load, in s.
+    remote
+        Whether its backend is over the network.
     lane
-        Where it is asked when its backend is over the network; None for one in this process.
+        Where it is asked when it is shadow, slow or remote.
+    pace
+        How quick it is.
     """
 
     manifest: Manifest
     backend: Backend
     rows: RowReader
     seconds: float
-    lane: Lane | None = None
+    remote: bool = False
+    lane: Lane = field(init=False)
+    pace: Pace = field(default_factory=Pace)
+
+    def __post_init__(self) -> None:
+        # One call at a time in this process: a slow version takes one core, not all.
+        object.__setattr__(self, "lane", Lane(self.score, CALLS) if self.remote else Lane(self.score, 1, DEADLINE_S))
+
+    @property
+    def apart(self) -> bool:
+        """Whether it may hold up others, and its rows are therefore kept apart."""
+        return self.remote or self.pace.apart
+
+    def score(self, rows: Sequence[Any]) -> npt.NDArray[np.float64]:
+        """Scores of typed rows, shape (rows,); whatever the backend raises, and ValueError for fewer or more than asked."""
+        began = time.perf_counter()
+        try:
+            scores = self.backend.score(self.rows.columns(rows))
+        finally:
+            self.pace.took(time.perf_counter() - began, len(rows))
+        if scores.shape != (len(rows),):
+            raise ValueError(f"{scores.shape} scores for {len(rows)} rows")
+        return scores
 
 
 def load_version(store: ModelStore, model: str, version: str, digest: str, server: ModelServer | None = None) -> Loaded:
@@ -143,8 +169,7 @@ def load_version(store: ModelStore, model: str, version: str, digest: str, serve
                 f"{model} version {version}: TensorFlow Serving scores a row of missing values {float(tried[0]):.6f}, the "
                 f"registered version {expected:.6f}; accepted: the same model under the number"
             )
-    lane = None if server is None else Lane(lambda some: backend.score(rows.columns(some)))
-    return Loaded(manifest, backend, rows, time.perf_counter() - started, lane)
+    return Loaded(manifest, backend, rows, time.perf_counter() - started, remote=server is not None)
 
 
 @dataclass(frozen=True, slots=True)
