@@ -356,8 +356,8 @@ def operate(
 ) -> None:
     """Judge every rollout by what the prediction log says, move its traffic, and take it back when it is bad.
 
-    Beside it, alerts are opened, escalated and told every ten seconds, as `alerts tick` does, and the prediction log is
-    compacted. With --once, the exit code is 7 when a P0 alert reached nobody.
+    Beside it, alerts are opened, escalated and told every ten seconds, as by alerts tick.
+    With --once, the exit code is 7 when a P0 alert reached nobody.
     """
     from cli.operate import operate as run
 

@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from adapters.model_store import ModelStore
 from adapters.prediction_archive import PredictionArchive
 from adapters.prediction_log import Outcome, PredictionLog
@@ -604,8 +602,3 @@ async def running(gateway: Gateway) -> AsyncIterator[Gateway]:
         yield gateway
     finally:
         await gateway.stop()
-
-
-def json_body(value: Any) -> bytes:
-    """JSON as the gateway writes it."""
-    return msgspec.json.encode(value)

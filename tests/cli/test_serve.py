@@ -106,7 +106,11 @@ def kill_under_load(place: Place, times: int) -> None:
             ]
             for asker in askers:
                 asker.start()
-            time.sleep(0.1 + 0.02 * (turn % 10))
+            until = time.monotonic() + 30
+            while len(acknowledged) <= 20 * (turn + 1):
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            time.sleep(0.02 * (turn % 10))
             gateway.kill()
             for asker in askers:
                 asker.join()
@@ -166,7 +170,7 @@ def test_keys_close_the_gateway_and_others_are_let_in_only_with_them(place: Plac
     ("arguments", "problem"),
     [
         (("serve", "--fsync", "sometimes"), "every_group, interval, never"),
-        (("serve", "--rate", "0"), "above 0"),
+        (("serve", "--port", "0", "--rate", "0"), "above 0"),
         (("serve", "--tf-serving", "models"), "HOST:PORT"),
         (("serve", "--tf-serving", "models:8500", "--deadline", "0"), "above 0"),
         (("operate", "--once", "--tf-serving", "models:8500"), "both or neither"),
