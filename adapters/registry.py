@@ -135,6 +135,8 @@ class Registry:
             client = self._client()
             mlflow.set_tracking_uri(self.url)
             mlflow.set_registry_uri(self.url)
+            # Whatever experiment this process last worked in, MLflow only continues a run of the active one.
+            mlflow.set_experiment(experiment_id=client.get_run(run).info.experiment_id)
             with mlflow.start_run(run_id=run):
                 mlflow.log_metrics(dict(metrics))
                 mlflow.set_tags({key: value[:5000] for key, value in tags.items()})

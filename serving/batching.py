@@ -26,6 +26,10 @@ from serving.measures import Measures
 from serving.versions import Loaded
 
 ROWS_A_GROUP = 4_096
+QUICK_S = 0.002
+"""A log that takes groups in less time is written from the loop: handing over to a thread and back costs about as much."""
+FORGETS = 0.95
+"""What a slow write counts for after each one that followed: one of 20 ms keeps the loop from writing for 45 groups."""
 
 log = logging.getLogger("prodecks.gateway")
 
@@ -98,6 +102,7 @@ class Batcher:
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
     _answered: int = 0
     _sent_before: int = 0
+    _slowest: float = QUICK_S
     _to_write: SimpleQueue[tuple[_Group, int] | None] = field(default_factory=SimpleQueue)
     _writer: threading.Thread | None = None
     _scorer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "scoring"))
@@ -189,20 +194,27 @@ class Batcher:
             return
         # The answers of the group before the last have left: a whole turn of the loop lies between.
         through, self._sent_before = self._sent_before, self._answered
-        self._to_write.put((group, through))
+        if self._slowest < QUICK_S:
+            self._settle(group, *self._append(group, through))
+        else:
+            self._to_write.put((group, through))
 
     def _write(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Append groups, in the writer's thread."""
+        """Append groups while the log is not quick, in the writer's thread."""
         while (told := self._to_write.get()) is not None:
-            group, through = told
-            last, failure = None, None
-            try:
-                last = self.predictions.append(group.records, through)
-            except UnavailableError as error:
-                failure = str(error)
-            except Exception as error:  # noqa: BLE001 - an answer that is not on record is refused, whatever the reason
-                failure = f"{type(error).__name__}: {error}"
-            loop.call_soon_threadsafe(self._settle, group, last, failure)
+            loop.call_soon_threadsafe(self._settle, told[0], *self._append(*told))
+
+    def _append(self, group: _Group, through: int) -> tuple[int | None, str | None]:
+        """Put a group on record: the sequence of its last record, or what failed."""
+        began = time.monotonic()
+        try:
+            return self.predictions.append(group.records, through), None
+        except UnavailableError as error:
+            return None, str(error)
+        except Exception as error:  # noqa: BLE001 - an answer that is not on record is refused, whatever the reason
+            return None, f"{type(error).__name__}: {error}"
+        finally:
+            self._slowest = max(time.monotonic() - began, FORGETS * self._slowest)
 
     def _settle(self, group: _Group, last: int | None, failure: str | None) -> None:
         """Answer a group that is on record, or that cannot be."""

@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -21,18 +20,6 @@ from lifecycle.errors import ConfigError, UnavailableError
 pytestmark = pytest.mark.requirement("R2.2", "R3.8")
 
 EXAMPLE = pd.DataFrame({"x": [1.0, np.nan], "kind": ["a", None]})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def nobody_elses_experiment() -> Iterator[None]:
-    """What another test of this process told MLflow is not theirs."""
-    from mlflow.tracking import fluent
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
-            patch.delenv(name)
-        patch.setattr(fluent, "_active_experiment_id", None)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +140,16 @@ def test_a_server_that_does_not_answer_is_told_as_such(saved: Path):
         closed = probe.getsockname()[1]
     with pytest.raises(UnavailableError, match="the model registry could not"):
         Registry(f"http://127.0.0.1:{closed}").ensure_experiment("m")
+
+
+def test_a_version_is_registered_whatever_experiment_the_process_last_worked_in(
+    registry: Registry, saved: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from mlflow.tracking import fluent
+
+    monkeypatch.setattr(fluent, "_active_experiment_id", "12345")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "12345")
+    assert register(registry, "elsewhere", saved).version == "1"
 
 
 def test_an_experiment_is_made_once_with_its_files_beside_the_database(registry: Registry):
