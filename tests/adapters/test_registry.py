@@ -6,6 +6,8 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlflow
@@ -132,6 +134,20 @@ def test_what_is_not_there_is_named(registry: Registry, saved: Path, tmp_path: P
         registry.download("known", "7", tmp_path)
     with pytest.raises(UnavailableError, match="could not set the aliases"):
         registry.mirror_aliases("nobody", {"champion": "1"})
+
+
+def test_two_who_set_the_same_alias_at_once_both_have_it(registry: Registry, saved: Path):
+    register(registry, "raced", saved)
+    ready = threading.Barrier(2)
+
+    def point(number: int) -> None:
+        ready.wait()
+        registry.mirror_aliases("raced", {f"alias-{number}": "1"})
+
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(20):
+            assert list(pool.map(point, [number] * 2)) == [None, None]
+    assert registry.aliases("raced") == {f"alias-{number}": "1" for number in range(20)}
 
 
 def test_a_server_that_does_not_answer_is_told_as_such(saved: Path):
