@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +26,9 @@ from serving.rows import RowReader
 
 AGAIN_S = 0.5
 """After so long a routing table is tried again whose versions could not be reached."""
+
+TRIAL_S = 30.0
+"""A version that has not answered its first row by then is not put live, and other routing tables are followed again."""
 
 Columns = Mapping[str, npt.NDArray[Any]]
 
@@ -147,7 +152,7 @@ def load_version(store: ModelStore, model: str, version: str, digest: str, serve
         backend = twin or SavedModelBackend(str(store.path(manifest, SAVED_MODEL)))
     rows = RowReader(manifest)
     try:
-        tried = backend.score(rows.nothing_known())
+        tried = _tried(backend, rows)
     except ProDecksError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a model does when it is asked, it is not put live
@@ -170,6 +175,20 @@ def load_version(store: ModelStore, model: str, version: str, digest: str, serve
                 f"registered version {expected:.6f}; accepted: the same model under the number"
             )
     return Loaded(manifest, backend, rows, time.perf_counter() - started, remote=server is not None)
+
+
+def _tried(backend: Backend, rows: RowReader) -> npt.NDArray[np.float64]:
+    """Score of a row of missing values; whatever the backend raises, and TimeoutError."""
+    answer: Future[npt.NDArray[np.float64]] = Future()
+
+    def score() -> None:
+        try:
+            answer.set_result(backend.score(rows.nothing_known()))
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+            answer.set_exception(error)
+
+    threading.Thread(target=score, name="trial", daemon=True).start()
+    return answer.result(TRIAL_S)
 
 
 @dataclass(frozen=True, slots=True)

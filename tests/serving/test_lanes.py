@@ -58,7 +58,7 @@ def put(gateway: Gateway, version: str, backend: Any) -> None:
 
 async def test_live_answers_leave_while_the_candidate_still_scores(opened: Opened, place: Place, stuck: Stuck):
     place.route(live="1", candidate="2", share=0.5)
-    async with opened() as (gateway, client):
+    async with asyncio.timeout(60), opened() as (gateway, client):
         put(gateway, "2", stuck)
         waits = [asyncio.create_task(client.post(OWN, json=BODY, headers=CANDIDATE)) for _ in range(5)]
         while not stuck.asked:
@@ -87,6 +87,23 @@ async def test_rows_of_a_version_that_never_answers_fail_on_record_and_the_gatew
     records = [entry.record for entry in read_log(place.folder / "log") if isinstance(entry.record, Prediction)]
     assert sorted(one.error for one in records) == ["", *["TimeoutError: no score within 0.2 s"] * 3]
     assert not stuck.let_go.is_set()
+
+
+async def test_a_version_that_never_answers_when_it_is_loaded_is_not_put_live_and_the_next_table_is_followed(
+    opened: Opened, place: Place, stuck: Stuck, monkeypatch: pytest.MonkeyPatch
+):
+    async with asyncio.timeout(60), opened(follow_seconds=0.05) as (gateway, client):
+        with monkeypatch.context() as patch:
+            patch.setattr(serving.versions, "TRIAL_S", 0.1)
+            patch.setattr(serving.versions, "OnnxModel", lambda content: stuck)
+            place.route(live="1", candidate="2", share=0.5)
+            while "churn" not in gateway.models.problems:
+                await asyncio.sleep(0.02)
+        assert "version 2 does not answer a row of missing values: TimeoutError" in gateway.models.problems["churn"]
+        assert (await client.post(OWN, json=BODY)).json()["predictions"][0]["version"] == "1"
+        following = place.route(live="2", previous="1").generation
+        while gateway.models.served["churn"].routing.generation != following:
+            await asyncio.sleep(0.02)
 
 
 async def test_a_quick_version_joins_the_others_and_leaves_them_when_it_turns_slow(opened: Opened, place: Place):
