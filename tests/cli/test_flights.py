@@ -71,7 +71,7 @@ class Airport:
 
     def fly(self, gateway: Running, start: str, end: str, most: int = 1_500) -> dict[str, int]:
         """A window's flights as they would come, with how each ended; how many each version answered."""
-        told = self.place.call(
+        told = self.place.run(
             "traffic", MODEL, "--from", start, "--to", end, "--most", str(most), "--rate", "300",
             "--gateway", gateway.address, "--json",
         )  # fmt: skip
