@@ -24,6 +24,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapters import durable
 from adapters.prediction_columns import (
     ALWAYS,
     BATCH_ROWS,
@@ -55,7 +56,6 @@ from adapters.prediction_log import (
     finished,
     read,
     segments,
-    sync_folder,
 )
 from lifecycle.errors import BusyError, ConfigError, UnavailableError
 
@@ -199,14 +199,14 @@ class PredictionArchive:
                 for path in folder.iterdir():
                     path.unlink()
                 folder.rmdir()
-                sync_folder(folder.parent)
+                durable.sync(folder.parent)
         except OSError as error:
             raise UnavailableError(f"{folder} cannot be deleted: {error.strerror}") from None
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         self.folder.mkdir(parents=True, exist_ok=True)
-        sync_folder(self.folder.parent)
+        durable.sync(self.folder.parent)
         lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             try:
@@ -233,13 +233,7 @@ class PredictionArchive:
         return through
 
     def _set_through(self, through: int) -> None:
-        staged = self._state.with_suffix(".new")
-        with staged.open("wb") as file:
-            file.write(json.dumps({"format": FORMAT, "through": through}).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(self._state)
-        sync_folder(self.folder)
+        durable.replace(self._state, json.dumps({"format": FORMAT, "through": through}).encode())
 
     def _write(self, done: Finished, start: int, stop: int) -> tuple[int, int]:
         """Put segments into Parquet files, durable and in place; how many records, and files."""
@@ -263,11 +257,10 @@ class PredictionArchive:
                 rows += len(waiting)
         for partition in schemas:
             path = self.folder / partition.folder / f"{first:020d}-{last:020d}.parquet.new"
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+            durable.sync(path)
             path.replace(path.with_suffix(""))
             for folder in path.parents[:4]:  # day, model, kind, archive: any of them may be new
-                sync_folder(folder)
+                durable.sync(folder)
         return rows, len(schemas)
 
     # Reading
@@ -665,4 +658,4 @@ def _remove(paths: Sequence[Path]) -> None:
     for path in paths:
         path.unlink()
     if paths:
-        sync_folder(paths[0].parent)
+        durable.sync(paths[0].parent)

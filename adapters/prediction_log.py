@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, Self
 
 import msgspec
 
+from adapters import durable
 from lifecycle.errors import BusyError, ConfigError, UnavailableError
 from lifecycle.serving_policy import Fsync
 
@@ -338,7 +339,7 @@ class PredictionLog:
             os.write(file, content)
             os.fdatasync(file)
             staged.replace(path)
-            sync_folder(path.parent)
+            durable.sync(path.parent)
         except OSError:
             os.close(file)
             raise
@@ -381,9 +382,7 @@ class PredictionLog:
                 torn = file.read() if newest else b""
             if torn:
                 self.torn_bytes = len(torn)
-                with path.with_suffix(f".torn-{time.time_ns()}").open("wb") as kept:
-                    kept.write(torn)
-                    os.fsync(kept.fileno())
+                durable.write(path.with_suffix(f".torn-{time.time_ns()}"), torn)
                 with path.open("r+b") as file:
                     file.truncate(good)
                     file.flush()
@@ -620,15 +619,6 @@ def _split(path: Path, group: _Group) -> Iterator[bytes]:
             raise ConfigError(f"{path}: the group at byte {group.offset} holds less than it says")
         yield group.raw[offset : offset + size]
         offset += size
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names in a folder durable."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def decode(raw: bytes) -> Any:
