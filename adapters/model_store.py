@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapters import durable
 from lifecycle.errors import ConfigError, UnavailableError
 from lifecycle.manifest import MODEL_NAME, Manifest, check_names
 from lifecycle.traffic import Routing
@@ -98,13 +99,13 @@ class ModelStore:
                 for name, source in {**sources, MANIFEST: manifest.to_json()}.items():
                     target = staged / name
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    _write(target, source if isinstance(source, bytes) else source.read_bytes())
+                    durable.write(target, source if isinstance(source, bytes) else source.read_bytes())
                 _verify(staged, manifest)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 if place.exists():
                     place.rename(staged.with_suffix(".damaged"))
                 staged.rename(place)
-                _sync_folder(place.parent)
+                durable.sync(place.parent)
             finally:
                 for leftover in (staged, staged.with_suffix(".damaged")):
                     shutil.rmtree(leftover, ignore_errors=True)
@@ -195,13 +196,7 @@ class ModelStore:
                     before = self.table(table.routing.model)
                     if before is not None and before.routing.generation > table.routing.generation:
                         return
-                staged = target.with_suffix(f".{uuid.uuid4().hex}")
-                try:
-                    _write(staged, table.to_json())
-                    staged.replace(target)
-                    _sync_folder(target.parent)
-                finally:
-                    staged.unlink(missing_ok=True)
+                durable.replace(target, table.to_json())
 
     def _version(self, model: str, version: str) -> Path:
         check_names(model, version)
@@ -227,13 +222,6 @@ def digests(sources: Mapping[str, Path | bytes]) -> dict[str, str]:
     }
 
 
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Keep other processes out; the system lets go of it for a process that died."""
@@ -241,14 +229,6 @@ def _alone(folder: Path) -> Iterator[None]:
     try:
         fcntl.flock(opened, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(opened)
-
-
-def _sync_folder(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
     finally:
         os.close(opened)
 

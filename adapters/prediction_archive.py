@@ -24,6 +24,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapters import durable
 from adapters.prediction_columns import (
     ALWAYS,
     BATCH_ROWS,
@@ -55,7 +56,6 @@ from adapters.prediction_log import (
     finished,
     read,
     segments,
-    sync_folder,
 )
 from lifecycle.errors import BusyError, ConfigError, UnavailableError
 
@@ -199,14 +199,14 @@ class PredictionArchive:
                 for path in folder.iterdir():
                     path.unlink()
                 folder.rmdir()
-                sync_folder(folder.parent)
+                durable.sync(folder.parent)
         except OSError as error:
             raise UnavailableError(f"{folder} cannot be deleted: {error.strerror}") from None
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         self.folder.mkdir(parents=True, exist_ok=True)
-        sync_folder(self.folder.parent)
+        durable.sync(self.folder.parent)
         lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             try:
@@ -233,13 +233,7 @@ class PredictionArchive:
         return through
 
     def _set_through(self, through: int) -> None:
-        staged = self._state.with_suffix(".new")
-        with staged.open("wb") as file:
-            file.write(json.dumps({"format": FORMAT, "through": through}).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(self._state)
-        sync_folder(self.folder)
+        durable.replace(self._state, json.dumps({"format": FORMAT, "through": through}).encode())
 
     def _write(self, done: Finished, start: int, stop: int) -> tuple[int, int]:
         """Put segments into Parquet files, durable and in place; how many records, and files."""
@@ -263,11 +257,10 @@ class PredictionArchive:
                 rows += len(waiting)
         for partition in schemas:
             path = self.folder / partition.folder / f"{first:020d}-{last:020d}.parquet.new"
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+            durable.sync(path)
             path.replace(path.with_suffix(""))
             for folder in path.parents[:4]:  # day, model, kind, archive: any of them may be new
-                sync_folder(folder)
+                durable.sync(folder)
         return rows, len(schemas)
 
     # Reading
@@ -410,7 +403,7 @@ class PredictionArchive:
         waiting: list[Entry] = []
         schema = schema_of("outcomes")
         last = 0
-        for part in self._sound(damaged):
+        for part in self._sound(model, damaged):
             if isinstance(part, Entry):
                 last = part.sequence
                 if part.record.model != model:
@@ -469,7 +462,7 @@ class PredictionArchive:
         import pyarrow.compute as pc
 
         waiting: list[Entry] = []
-        for part in self._sound(damaged):
+        for part in self._sound(model, damaged):
             if isinstance(part, Entry):
                 record = part.record
                 if last is not None and part.sequence > last:
@@ -494,17 +487,17 @@ class PredictionArchive:
         if waiting:
             yield batch_of(waiting, schema)
 
-    def _sound(self, damaged: list[str] | None) -> Iterator[_Stretch | Entry]:
-        """The whole record in order, up to where it is damaged when that is to be told and not raised."""
+    def _sound(self, model: str, damaged: list[str] | None) -> Iterator[_Stretch | Entry]:
+        """A model's record in order, others' among it; up to where it is damaged when that is to be told and not raised."""
         try:
-            yield from self._walk(0)
+            yield from self._walk(0, model)
         except ConfigError as error:
             if damaged is None:
                 raise
             _note(damaged, str(error))
 
-    def _walk(self, after: int) -> Iterator[_Stretch | Entry]:
-        """The whole record in order: the archive's stretches, then the log's entries.
+    def _walk(self, after: int, about: str = "") -> Iterator[_Stretch | Entry]:
+        """The whole record in order: the archive's stretches, then the log's entries that are about a text.
 
         Where a segment went to the archive while it was read, the walk goes on there.
         """
@@ -515,7 +508,7 @@ class PredictionArchive:
                 yield _Stretch(list(together), after)
             after = max(after, through)
             try:
-                for entry in read(self.log, after):
+                for entry in read(self.log, after, about):
                     after = entry.sequence
                     yield entry
                 break
@@ -665,4 +658,4 @@ def _remove(paths: Sequence[Path]) -> None:
     for path in paths:
         path.unlink()
     if paths:
-        sync_folder(paths[0].parent)
+        durable.sync(paths[0].parent)

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, Self
 
 import msgspec
 
+from adapters import durable
 from lifecycle.errors import BusyError, ConfigError, UnavailableError
 from lifecycle.serving_policy import Fsync
 
@@ -338,7 +339,7 @@ class PredictionLog:
             os.write(file, content)
             os.fdatasync(file)
             staged.replace(path)
-            sync_folder(path.parent)
+            durable.sync(path.parent)
         except OSError:
             os.close(file)
             raise
@@ -381,9 +382,7 @@ class PredictionLog:
                 torn = file.read() if newest else b""
             if torn:
                 self.torn_bytes = len(torn)
-                with path.with_suffix(f".torn-{time.time_ns()}").open("wb") as kept:
-                    kept.write(torn)
-                    os.fsync(kept.fileno())
+                durable.write(path.with_suffix(f".torn-{time.time_ns()}"), torn)
                 with path.open("r+b") as file:
                     file.truncate(good)
                     file.flush()
@@ -404,7 +403,7 @@ def segments(folder: Path) -> list[Path]:
     return sorted((folder / "segments").glob("*.log"))
 
 
-def read(folder: Path, after: int | None = None) -> Iterator[Entry]:
+def read(folder: Path, after: int | None = None, about: str = "") -> Iterator[Entry]:
     """Records of a log, oldest first, also while it is written; a group in flight is not there yet.
 
     Parameters
@@ -413,6 +412,8 @@ def read(folder: Path, after: int | None = None) -> Iterator[Entry]:
         The log's.
     after
         Sequence up to which they are left out; None: from the oldest that is there.
+    about
+        Records without this text anywhere may be left out, unread: a model's name skips most of what is other models'.
 
     Raises
     ------
@@ -428,7 +429,7 @@ def read(folder: Path, after: int | None = None) -> Iterator[Entry]:
         while len(paths) > 1 and int(paths[1].stem) <= after + 1:
             del paths[0]  # nothing in it is asked for, and nothing in it speaks of later records
     try:
-        yield from _entries(paths, _settled(paths)[1], after or 0, torn_tail=True)
+        yield from _entries(paths, _settled(paths)[1], after or 0, torn_tail=True, about=about.encode())
     except FileNotFoundError:
         raise MovedToArchive from None
 
@@ -524,19 +525,19 @@ class Follower:
 
 
 def _entries(
-    paths: Sequence[Path], unconfirmed: Sequence[tuple[int, float]], after: int, *, torn_tail: bool
+    paths: Sequence[Path], unconfirmed: Sequence[tuple[int, float]], after: int, *, torn_tail: bool, about: bytes = b""
 ) -> Iterator[Entry]:
     for place, path in enumerate(paths):
         if place + 1 < len(paths) and int(paths[place + 1].stem) <= after + 1:
             continue
         with path.open("rb") as file:
             for group in _groups(path, file, torn_tail=torn_tail and place + 1 == len(paths)):
-                if group.kind != _RECORDS or group.last <= after:
+                if group.kind != _RECORDS or group.last <= after or about not in group.raw:
                     continue
                 near = [(low, high) for low, high in unconfirmed if low <= group.last and group.first <= high]
                 for offset, raw in enumerate(_split(path, group)):
                     sequence = group.first + offset
-                    if sequence > after:
+                    if sequence > after and about in raw:
                         sure = not near or not any(low <= sequence <= high for low, high in near)
                         yield Entry(sequence, _decoder.decode(raw), sure)
 
@@ -618,15 +619,6 @@ def _split(path: Path, group: _Group) -> Iterator[bytes]:
             raise ConfigError(f"{path}: the group at byte {group.offset} holds less than it says")
         yield group.raw[offset : offset + size]
         offset += size
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names in a folder durable."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def decode(raw: bytes) -> Any:

@@ -137,6 +137,8 @@ class Registry:
             client = self._client()
             mlflow.set_tracking_uri(self.url)
             mlflow.set_registry_uri(self.url)
+            # Whatever experiment this process last worked in, MLflow only continues a run of the active one.
+            mlflow.set_experiment(experiment_id=client.get_run(run).info.experiment_id)
             with mlflow.start_run(run_id=run):
                 mlflow.log_metrics(dict(metrics))
                 mlflow.set_tags({key: value[:5000] for key, value in tags.items()})
@@ -184,7 +186,17 @@ class Registry:
                 if version is None and alias in held:
                     client.delete_registered_model_alias(model, alias)
                 elif version is not None and held.get(alias) != version:
-                    client.set_registered_model_alias(model, alias, version)
+                    self._point(client, model, alias, version)
+
+    def _point(self, client: MlflowClient, model: str, alias: str, version: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            client.set_registered_model_alias(model, alias, version)
+        except MlflowException:
+            # Two that make the same alias at once: one of them is refused, by the database's words.
+            if str(client.get_registered_model(model).aliases.get(alias)) != version:
+                raise
 
     def aliases(self, model: str) -> dict[str, str]:
         """Version of each alias of a model."""

@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import importlib.util
 import json
-import os
 import shutil
 import socket
 import sys
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from adapters import durable
 from lifecycle.errors import ConfigError, UnavailableError
 from lifecycle.model_server import AVAILABLE, LABELS, Seen, ServedModel
 
@@ -317,10 +317,10 @@ def export_version(saved: Path, base: Path, model: str, version: str) -> bool:
     try:
         shutil.copytree(saved, staged)
         for path in (*(one for one in staged.rglob("*")), staged):
-            _sync(path)
+            durable.sync(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         staged.rename(target)
-        _sync(target.parent)
+        durable.sync(target.parent)
     except OSError as error:
         if target.is_dir():  # somebody else was quicker
             return False
@@ -409,11 +409,3 @@ def _scores(tensor: Any, rows: int, what: str) -> npt.NDArray[np.float64]:
     if found.size != rows:
         raise UnavailableError(f"{what} answers {rows} rows with {found.size} scores; accepted: one each")
     return found.astype(np.float64)
-
-
-def _sync(path: Path) -> None:
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

@@ -35,7 +35,8 @@ from tests.cli.hand_made import World, operating, register, row, twin
 from tests.cli.test_serve import serving
 
 RATE, LIMIT_S, GIVE_UP_S = 200, 10.0, 60.0
-PLAN = "rollout: {hold: 1h, min_requests: 500, steps: [0.1, 0.5, 1.0]}\n"
+# A quick machine makes the slow version quicker than the default floor.
+PLAN = "rollout: {hold: 1h, min_requests: 500, steps: [0.1, 0.5, 1.0], rollback: {latency_floor_ms: 10}}\n"
 CASES: dict[str, tuple[dict[str, Any], float, Stage]] = {
     # The twin's fault, the share of rows that meet it, and how far the version is on its way.
     "fails, live": ({"fails": True}, 1.0, Stage.LIVE),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,10 +18,16 @@ from adapters.services import models_folder, policies_folder, var_folder
 from lifecycle.alerting import PERSONAL, AlertingPolicy, Channel, Priority
 from lifecycle.alerts import AlertState, Step, World, decide, heard_of
 from lifecycle.delivery import Delivered, delivered, failed, stand_in, unheard
-from lifecycle.errors import ConfigError, ProDecksError
+from lifecycle.errors import ConfigError, ProDecksError, UnheardError
 from lifecycle.messages import Message
 from lifecycle.oncall import OnCall, Person
+from lifecycle.redaction import redacted
 from lifecycle.spec import Duration
+
+EVERY_S = 10.0
+"""Seconds from the end of one look beside `operate` to the next."""
+STOP_S = 2.0
+"""So long is a look under way waited for at the end; what it was sending is sent by the next who looks."""
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +66,11 @@ def load_policies(folder: Path | None = None) -> tuple[AlertingPolicy, OnCall]:
     return policy, oncall
 
 
-def no_data_limits() -> dict[str, Duration]:
+def no_data_limits(warn: Callable[[str], None]) -> dict[str, Duration]:
     """Model: how long it may be without data. A file that is wrong is told, and keeps nobody from watching the others."""
     specs, problems = check_models(models_folder())
     for problem in problems:
-        log.warning("%s", problem)
+        warn(problem)
     return {spec.name: spec.monitoring.no_data_limit for spec in specs}
 
 
@@ -97,10 +104,10 @@ class Alerting:
         self._world = World(policy, oncall, notifiers.available, limits=limits)
 
     @classmethod
-    def open(cls, ops: OpsStore) -> Alerting:
-        """With the policies, model files and accounts of this project and environment."""
+    def open(cls, ops: OpsStore, warn: Callable[[str], None] = log.warning) -> Alerting:
+        """With the policies, model files and accounts of this project and environment; `warn` is told of what is wrong."""
         policy, oncall = load_policies()
-        return cls(ops, Notifiers.from_environment(var_folder() / "alerts.log"), policy, oncall, no_data_limits())
+        return cls(ops, Notifiers.from_environment(var_folder() / "alerts.log"), policy, oncall, no_data_limits(warn))
 
     def tick(self) -> Look:
         """Look once: decide on what is new, then send what is due. Repeating it does no harm, nor does being killed in it.
@@ -187,3 +194,63 @@ class Alerting:
         return tuple(
             f"{alert_id} {waiting[alert_id].model} {waiting[alert_id].rule}" for alert_id in sorted(lost - heard)
         )
+
+
+def require_heard(unheard: Sequence[str]) -> None:
+    """UnheardError when there are P0 alerts that nobody could be told of."""
+    if unheard:
+        raise UnheardError(f"nobody could be told of {'; '.join(unheard)}; accepted: one working channel")
+
+
+class AlertingBeside:
+    """Looks at alerts in a thread of its own: a channel that is slow, or hangs, holds up nobody else.
+
+    Parameters
+    ----------
+    alerting
+        Opens the alerting, afresh for each look: a policy that was mended counts from the next one. Called with whom
+        to tell of what is wrong and stops nothing.
+    tell
+        Called with what goes wrong, when it begins or changes, and when it is over.
+    every
+        Seconds between two looks.
+    """
+
+    def __init__(
+        self, alerting: Callable[[Callable[[str], None]], Alerting], tell: Callable[[str], None], every: float = EVERY_S
+    ) -> None:
+        self._alerting, self._tell, self._every = alerting, tell, every
+        self._trouble = ""
+        self._stop = threading.Event()
+        # A daemon: a channel that hangs keeps nobody from ending.
+        self._thread = threading.Thread(target=self._run, name="alerting", daemon=True)
+
+    def start(self) -> None:
+        """Look now, and then again and again."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, after the look that is under way unless it takes long."""
+        self._stop.set()
+        self._thread.join(STOP_S)
+
+    def look(self) -> tuple[str, ...]:
+        """Look once; the P0 alerts that nobody could be told of. It never raises."""
+        problems: list[str] = []
+        unheard: tuple[str, ...] = ()
+        try:
+            unheard = self._alerting(problems.append).tick().unheard
+        except ProDecksError as error:
+            problems.append(str(error))
+        except Exception as error:  # noqa: BLE001 - told, whatever it is: nobody waits for this thread's result
+            problems.append(redacted(f"{type(error).__name__}: {error}"))
+        trouble = "; ".join(problems)
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self._tell(f"alerting: {trouble or 'well again'}")
+        return unheard
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self.look()
+            self._stop.wait(self._every)

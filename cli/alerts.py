@@ -11,12 +11,12 @@ from adapters.model_files import model_names, nearest
 from adapters.notifiers import ACCOUNTS, Notifiers
 from adapters.ops_store import OpsStore
 from adapters.services import models_folder, var_folder
-from cli.alerting import Alerting, load_policies
+from cli.alerting import Alerting, load_policies, require_heard
 from cli.show import console, findings_table, moment, print_json, table
 from cli.workspace import Workspace
 from lifecycle.alerting import LEVELS
 from lifecycle.alerts import Alert
-from lifecycle.errors import ConfigError, UnheardError
+from lifecycle.errors import ConfigError
 from lifecycle.incidents import share_in_time
 from lifecycle.messages import sparkline
 from lifecycle.spec import Duration
@@ -203,8 +203,7 @@ def tick(stack: str, *, as_json: bool) -> None:
             f"{look.changed} alerts changed, {look.notices} notices, {look.sent} sent, {look.failed} failed",
             markup=False,
         )
-    if look.unheard:
-        raise UnheardError(f"nobody could be told of {'; '.join(look.unheard)}; accepted: one working channel")
+    require_heard(look.unheard)
 
 
 def _store(stack: str) -> AlertStore:

@@ -372,7 +372,11 @@ def operate(
     stack: StackOption = "local",
     environment: EnvironmentOption = None,
 ) -> None:
-    """Judge every rollout by what the prediction log says, move its traffic, and take it back when it is bad."""
+    """Judge every rollout by what the prediction log says, move its traffic, and take it back when it is bad.
+
+    Beside it, alerts are opened, escalated and told every ten seconds, as by alerts tick.
+    With --once, the exit code is 7 when a P0 alert reached nobody.
+    """
     from cli.operate import operate as run
 
     raise typer.Exit(run(stack, environment, every, once, gateway, tf_serving, tf_serving_models))

@@ -122,6 +122,8 @@ def _print(results: list[dict[str, Any]]) -> None:
         if one["state"] in ("failed", "skipped"):
             out.print(f"{one['model']}: {one['state']}: {one['detail']}", markup=False)
             continue
+        if len(results) > 1 and Verdict[one["verdict"]] is Verdict.PASS:
+            continue
         findings = [
             (told["area"], Finding.from_dict({key: value for key, value in told.items() if key != "area"}))
             for told in one["findings"]

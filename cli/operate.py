@@ -18,10 +18,12 @@ from typing import Any
 
 from adapters.model_files import ROOT
 from adapters.model_store import ModelStore
+from adapters.ops_store import OpsStore
 from adapters.prediction_archive import PredictionArchive, Tail
 from adapters.prediction_log import Prediction, Record
 from adapters.registry import Registry
 from adapters.rollout_store import Change, RolloutStore
+from cli.alerting import Alerting, AlertingBeside, require_heard
 from cli.model_server import ModelServers
 from cli.predictions import Compaction
 from cli.rollouts import Deployment, settle
@@ -115,8 +117,6 @@ class Operator:
     def __init__(
         self, workspace: Workspace, tell: Callable[[str], None], gateway: str, servers: ModelServers | None = None
     ) -> None:
-        from adapters.ops_store import OpsStore
-
         self._servers, self._followed = servers, ThreadPoolExecutor(1, "model-servers")
         self._following: Future[None] | None = None
         self._workspace, self._tell, self._gateway = workspace, tell, gateway
@@ -313,10 +313,8 @@ def _step(state: RolloutState) -> tuple[str, str, Stage, int, datetime, tuple[st
 
 def gateway_state(address: str) -> dict[str, Any]:
     """What a gateway says is in force; OSError when it does not answer, ValueError when it is no gateway."""
-    if not address.startswith(("http://", "https://")):
-        raise ValueError("accepted: an http or https address")
     key = os.environ.get(KEY, "")
-    request = urllib.request.Request(f"{address.rstrip('/')}/operate/state", headers={"X-API-Key": key} if key else {})  # noqa: S310 - checked above
+    request = urllib.request.Request(f"{address.rstrip('/')}/operate/state", headers={"X-API-Key": key} if key else {})  # noqa: S310 - `Workspace.gateway` checks it
     with urllib.request.urlopen(request, timeout=2) as answer:  # noqa: S310
         state: dict[str, Any] = json.load(answer)
     if not isinstance(state, dict) or not {"models", "problems"} <= set(state):
@@ -341,15 +339,16 @@ def operate(
         The gateway's address or TensorFlow Serving's is none.
     UnavailableError
         The ops store does not answer when it is first asked, or the only time.
+    UnheardError
+        It looked once, and a P0 alert reached nobody.
     """
-    if gateway is not None and not gateway.startswith(("http://", "https://")):
-        raise ConfigError(f"--gateway {gateway!r}; accepted: an http or https address")
     if (tf_serving is None) != (models is None):
         raise ConfigError("--tf-serving and --tf-serving-models belong together; accepted: both or neither")
     # A registry that hangs must not hold up a rollback; what it did not do is tried again.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     workspace = Workspace.open(stack, environment)
+    address = workspace.gateway(gateway)
     servers = None
     if tf_serving is not None and models is not None:
         store = ModelStore(serving_folder(workspace.environment))
@@ -359,14 +358,16 @@ def operate(
         sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {line}\n")
         sys.stderr.flush()
 
-    address = gateway or f"http://127.0.0.1:{workspace.environment.port}"
     operator, compaction = Operator(workspace, tell, address, servers), Compaction(workspace, tell)
+    ops = OpsStore.open(workspace.services.ops)
+    alerting = AlertingBeside(lambda warn: Alerting.open(ops, warn), tell)
     if once:
         made = operator.tick()
         operator.settle()
         tell(f"{made} changes")
         compaction.tick()
         compaction.wait()
+        require_heard(alerting.look())
         return 0
     stop = threading.Event()
 
@@ -380,6 +381,7 @@ def operate(
         signal.signal(asked, ask_to_stop)
     tell(f"operating {workspace.environment.name} every {every:g} s from {ROOT.name}; Ctrl-C stops it")
     failed = 0
+    alerting.start()
     try:
         while not stop.is_set():
             try:
@@ -396,6 +398,7 @@ def operate(
             stop.wait(pause(every, failed))
     finally:
         compaction.stop()
+        alerting.stop()
     return 0
 
 

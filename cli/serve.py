@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from adapters import durable
 from adapters.services import serving_policy, var_folder
 from lifecycle.errors import BusyError, ConfigError, UnavailableError
 from lifecycle.redaction import redacted
@@ -185,15 +186,9 @@ def remove_keys(environment: Environment, client: str) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    staged = path.with_suffix(".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        staged.unlink(missing_ok=True)
-        with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(path)
+        durable.replace(path, text.encode(), 0o600)
     except OSError as error:
         raise UnavailableError(f"{path} cannot be written: {error.strerror}") from None
 

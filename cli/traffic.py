@@ -90,13 +90,11 @@ def send(
     """
     if not (rate > 0 and math.isfinite(rate)):
         raise ConfigError(f"--rate {rate}; accepted: requests a second above 0")
-    if gateway is not None and not gateway.startswith(("http://", "https://")):
-        raise ConfigError(f"--gateway {gateway!r}; accepted: an http or https address")
     workspace = Workspace.open(stack, environment)
+    address = workspace.gateway(gateway)
     spec = load_model(model, workspace.environment, models_folder())
     workspace.ensure_sample_database()
     rows = _rows(spec, workspace, start, end, most)
-    address = gateway or f"http://127.0.0.1:{workspace.environment.port}"
     with showing_progress(f"traffic for {model}"):
         sent = asyncio.run(_Client(spec, address, rate).send(rows, outcomes=outcomes))
     told = sent.to_dict()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from adapters.model_files import ROOT, load_environment
 from adapters.services import SOURCE, VAR, Services, var_folder
-from lifecycle.errors import BusyError, UnavailableError
+from lifecycle.errors import BusyError, ConfigError, UnavailableError
 from lifecycle.spec import Environment
 from stacks.stack_file import StackFile, load_stack
 
@@ -72,6 +72,12 @@ class Workspace:
                 f"{var} cannot be written: {error.strerror}; set {VAR} to a folder that can"
             ) from None
         return cls(stack, environment, Services.from_environment())
+
+    def gateway(self, given: str | None) -> str:
+        """Address of the gateway: the one given, or the environment's on this machine; ConfigError when it is none."""
+        if given is not None and not given.startswith(("http://", "https://")):
+            raise ConfigError(f"--gateway {given!r}; accepted: an http or https address")
+        return given or f"http://127.0.0.1:{self.environment.port}"
 
     def ensure_sample_database(self) -> None:
         """Make the embedded sample database where the stack points at it; another source is left alone."""

@@ -123,7 +123,7 @@ class Observer:
     def __init__(self, state: RolloutState, since: float, plan: Plan, business: Business) -> None:
         self.since = since
         self.limit_ms: float | None = None
-        """Slower answers are slow: a multiple of the baseline's P95, which is taken once and kept for the whole step."""
+        """Slower answers are slow: a multiple of the baseline's P95, taken once and kept for the whole step, or the model's floor."""
         self._plan = plan
         self._candidate, self._baseline = state.candidate, state.baseline
         self._paired = state.stage is Stage.SHADOW
@@ -178,7 +178,8 @@ class Observer:
         known = self._past if len(self._past) >= least else self._seen[self._baseline].latencies
         if len(known) >= least:
             newest = np.frombuffer(known, dtype=np.float64)[-10_000:]
-            self.limit_ms = self._plan.rollback.latency_ratio * float(np.quantile(newest, P95))
+            rule = self._plan.rollback
+            self.limit_ms = max(rule.latency_floor_ms, rule.latency_ratio * float(np.quantile(newest, P95)))
 
     def _counts(self, version: str) -> Counts:
         seen = self._seen[version]

@@ -39,7 +39,7 @@ class Counts:
         Rows asked of it, and rows it could not answer.
     timed, slow
         Answers that somebody waited for while a limit was known, and those of them slower than it:
-        `Plan.rollback.latency_ratio` times the baseline's P95.
+        `Plan.rollback.latency_ratio` times the baseline's P95, but at least its ``latency_floor_ms``.
     labelled, right
         Answers whose label came, and those of them that were decided rightly.
     pairs, ordered

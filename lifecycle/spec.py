@@ -449,6 +449,9 @@ class Rollback(Section):
     latency_ratio: Annotated[float, Field(gt=1), Unit("ratio")] = Field(
         2.0, description="Latency over the previous version's."
     )
+    latency_floor_ms: Annotated[float, Field(ge=0), Unit("ms")] = Field(
+        50.0, description="An answer that took no longer is never slow: twice of little is little."
+    )
     value_drop: OpenShare = Field(
         0.10, description="Loss of business value a decision, of the span between the worst and the best decision."
     )

@@ -21,14 +21,15 @@ from lifecycle.errors import UnavailableError
 from lifecycle.redaction import redacted
 from lifecycle.traffic import Role
 from serving.dialects import Scored
-from serving.lanes import Lane, LaneFullError
+from serving.lanes import ROWS_IN_LOOP, LaneFullError
 from serving.measures import Measures
 from serving.versions import Loaded
 
-ROWS_IN_LOOP = 256
-"""More rows than this are scored in a thread, so that other requests are read meanwhile."""
 ROWS_A_GROUP = 4_096
-MOST_SHADOW_ROWS = 10_000
+QUICK_S = 0.002
+"""A log that takes groups in less time is written from the loop: handing over to a thread and back costs about as much."""
+FORGETS = 0.95
+"""What a slow write counts for after each one that followed: one of 20 ms keeps the loop from writing for 45 groups."""
 
 log = logging.getLogger("prodecks.gateway")
 
@@ -96,18 +97,15 @@ class Batcher:
     measures: Measures
     answer_unrecorded: bool = False
     _waiting: deque[Job] = field(default_factory=deque)
-    _shadows: deque[Job] = field(default_factory=deque)
-    _shadow_rows: int = 0
     _outcomes: deque[tuple[list[bytes], asyncio.Future[None]]] = field(default_factory=deque)
     _at_work: bool = False
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
     _answered: int = 0
     _sent_before: int = 0
+    _slowest: float = QUICK_S
     _to_write: SimpleQueue[tuple[_Group, int] | None] = field(default_factory=SimpleQueue)
     _writer: threading.Thread | None = None
     _scorer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "scoring"))
-    _shadow_scorer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "shadow"))
-    _shadow_task: asyncio.Task[None] | None = None
     _shadow_records: list[bytes] = field(default_factory=list)
     _away: set[asyncio.Task[None]] = field(default_factory=set)
     _back: deque[tuple[Job, list[Scored] | None, list[bytes]]] = field(default_factory=deque)
@@ -122,25 +120,16 @@ class Batcher:
     def answer(self, *jobs: Job) -> None:
         """Queue jobs; each is told through `Job.done` once it is on record, or cannot be."""
         for job in jobs:
-            if job.loaded.lane is None:
-                self._waiting.append(job)
+            if job.loaded.apart:
+                self._send_away(job)
             else:
-                self._send_away(job, job.loaded.lane)
+                self._waiting.append(job)
         if self._waiting:
             self._wake()
 
     def shadow(self, job: Job) -> None:
         """Score rows beside the live version, when there is time; those that come too fast are dropped and counted."""
-        if job.loaded.lane is not None:
-            self._send_away(job, job.loaded.lane)
-            return
-        if self._shadow_rows + len(job.rows) > MOST_SHADOW_ROWS:
-            self.measures.shadow_dropped.labels(job.loaded.manifest.model).inc(len(job.rows))
-            return
-        self._shadow_rows += len(job.rows)
-        self._shadows.append(job)
-        if self._shadow_task is None or self._shadow_task.done():
-            self._shadow_task = asyncio.get_running_loop().create_task(self._score_shadows())
+        self._send_away(job)
 
     async def record(self, outcomes: Sequence[Outcome]) -> None:
         """Put outcomes on record; Unrecorded when the log does not take them."""
@@ -151,8 +140,6 @@ class Batcher:
 
     async def close(self) -> None:
         """Answer what waits, and close the log."""
-        if self._shadow_task is not None:
-            await self._shadow_task
         while self._away:
             await asyncio.wait(self._away)
         await self._idle.wait()
@@ -160,8 +147,7 @@ class Batcher:
         self._to_write.put(None)
         if self._writer is not None:
             await asyncio.to_thread(self._writer.join)
-        for pool in (self._scorer, self._shadow_scorer):
-            pool.shutdown(wait=True)
+        self._scorer.shutdown(wait=True)
         self.predictions.close()
 
     def _wake(self) -> None:
@@ -208,20 +194,27 @@ class Batcher:
             return
         # The answers of the group before the last have left: a whole turn of the loop lies between.
         through, self._sent_before = self._sent_before, self._answered
-        self._to_write.put((group, through))
+        if self._slowest < QUICK_S:
+            self._settle(group, *self._append(group, through))
+        else:
+            self._to_write.put((group, through))
 
     def _write(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Append groups, in the writer's thread."""
+        """Append groups while the log is not quick, in the writer's thread."""
         while (told := self._to_write.get()) is not None:
-            group, through = told
-            last, failure = None, None
-            try:
-                last = self.predictions.append(group.records, through)
-            except UnavailableError as error:
-                failure = str(error)
-            except Exception as error:  # noqa: BLE001 - an answer that is not on record is refused, whatever the reason
-                failure = f"{type(error).__name__}: {error}"
-            loop.call_soon_threadsafe(self._settle, group, last, failure)
+            loop.call_soon_threadsafe(self._settle, told[0], *self._append(*told))
+
+    def _append(self, group: _Group, through: int) -> tuple[int | None, str | None]:
+        """Put a group on record: the sequence of its last record, or what failed."""
+        began = time.monotonic()
+        try:
+            return self.predictions.append(group.records, through), None
+        except UnavailableError as error:
+            return None, str(error)
+        except Exception as error:  # noqa: BLE001 - an answer that is not on record is refused, whatever the reason
+            return None, f"{type(error).__name__}: {error}"
+        finally:
+            self._slowest = max(time.monotonic() - began, FORGETS * self._slowest)
 
     def _settle(self, group: _Group, last: int | None, failure: str | None) -> None:
         """Answer a group that is on record, or that cannot be."""
@@ -265,24 +258,24 @@ class Batcher:
         else:
             job.done(made)
 
-    def _send_away(self, job: Job, lane: Lane) -> None:
-        """Let a version be asked over the network while others answer."""
-        task = asyncio.get_running_loop().create_task(self._score_away(job, lane))
+    def _send_away(self, job: Job) -> None:
+        """Let a version score in its lane while others answer."""
+        task = asyncio.get_running_loop().create_task(self._score_away(job))
         self._away.add(task)
         task.add_done_callback(self._away.discard)
 
-    async def _score_away(self, job: Job, lane: Lane) -> None:
-        """Score over the network; the rows join the next group that is recorded."""
+    async def _score_away(self, job: Job) -> None:
+        """Score in the version's lane; the rows join the next group that is recorded."""
         scores, error = None, ""
         try:
-            scores = await lane.score(job.rows)
+            scores = await job.loaded.lane.score(job.rows)
         except LaneFullError as full:
             if job.done is None:
                 self.measures.shadow_dropped.labels(job.loaded.manifest.model).inc(len(job.rows))
                 return
             error = _told(full)
         except Exception as failed:  # noqa: BLE001 - whatever a model does, its failure is counted and answered
-            error = _told(failed)
+            error = _told(failed) if job.loaded.remote else _failed(job.loaded, failed)
         made, records = _answers(job, scores, error)
         if job.done is None:
             self._shadow_records += records
@@ -290,28 +283,21 @@ class Batcher:
             self._back.append((job, made, records))
         self._wake()
 
-    async def _score_shadows(self) -> None:
-        while self._shadows:
-            job = self._shadows.popleft()
-            self._shadow_rows -= len(job.rows)
-            scores, error = await asyncio.get_running_loop().run_in_executor(self._shadow_scorer, _scores, [job])
-            self._shadow_records += _answers(job, scores, error)[1]
-            self._wake()
-
 
 def _scores(jobs: Sequence[Job]) -> tuple[np.ndarray[Any, Any] | None, str]:
     """Score jobs of one version together; no scores, and why, when it fails."""
     loaded = jobs[0].loaded
     rows = jobs[0].rows if len(jobs) == 1 else [row for job in jobs for row in job.rows]
     try:
-        scores = loaded.backend.score(loaded.rows.columns(rows))
-        if scores.shape != (len(rows),):
-            raise ValueError(f"{scores.shape} scores for {len(rows)} rows")  # noqa: TRY301 - a failure like any other
+        return loaded.score(rows), ""
     except Exception as error:  # noqa: BLE001 - whatever a model does, its failure is counted and answered
-        told = _told(error)
-        log.warning("%s version %s failed: %s", loaded.manifest.model, loaded.manifest.version, told)
-        return None, told
-    return scores, ""
+        return None, _failed(loaded, error)
+
+
+def _failed(loaded: Loaded, error: Exception) -> str:
+    told = _told(error)
+    log.warning("%s version %s failed: %s", loaded.manifest.model, loaded.manifest.version, told)
+    return told
 
 
 def _told(error: Exception) -> str:

@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from adapters.model_store import ModelStore
 from adapters.prediction_archive import PredictionArchive
 from adapters.prediction_log import Outcome, PredictionLog
@@ -505,7 +503,7 @@ class Gateway:
                         version: {
                             "digest": one.manifest.digest,
                             "content": one.manifest.content,
-                            "backend": one.manifest.backend if one.lane is None else "tensorflow serving",
+                            "backend": "tensorflow serving" if one.remote else one.manifest.backend,
                             "load_seconds": round(one.seconds, 4),
                         }
                         for version, one in served.versions.items()
@@ -604,8 +602,3 @@ async def running(gateway: Gateway) -> AsyncIterator[Gateway]:
         yield gateway
     finally:
         await gateway.stop()
-
-
-def json_body(value: Any) -> bytes:
-    """JSON as the gateway writes it."""
-    return msgspec.json.encode(value)

@@ -57,6 +57,8 @@ class RowReader:
         self._features = manifest.features
         self._numeric = {one.name for one in manifest.features if one.kind == "numeric"}
         self._names = [one.name for one in manifest.features]
+        self._numbers = [place for place, name in enumerate(self._names) if name in self._numeric]
+        self._texts = [place for place, name in enumerate(self._names) if name not in self._numeric]
         self._entity_key = manifest.entity_key
         self._longest = {
             one.name: LONGEST_ENTITY if one.name == manifest.entity_key else LONGEST_TEXT
@@ -104,14 +106,14 @@ class RowReader:
 
     def columns(self, rows: Sequence[Any]) -> Columns:
         """Vectors of shape (rows,): float64 with NaN for missing, objects with "" for missing."""
-        made: Columns = {}
-        for name, values in zip(self._names, zip(*map(astuple, rows), strict=True), strict=False):
-            if name in self._numeric:
-                made[name] = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-            else:
-                texts = np.empty(len(values), dtype=object)
-                texts[:] = ["" if value is None else value for value in values]
-                made[name] = texts
+        values = list(zip(*map(astuple, rows), strict=True))
+        # One array for all numbers and one for all texts: each feature's vector is a row of it.
+        numbers = np.array([values[place] for place in self._numbers], dtype=np.float64)
+        texts = np.empty((len(self._texts), len(rows)), dtype=object)
+        for row, place in zip(texts, self._texts, strict=True):
+            row[:] = ["" if value is None else value for value in values[place]]
+        made: Columns = {self._names[place]: row for place, row in zip(self._numbers, numbers, strict=True)}
+        made |= {self._names[place]: row for place, row in zip(self._texts, texts, strict=True)}
         return made
 
     def from_dicts(self, rows: Sequence[Any], name: str) -> list[Any]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,11 +21,14 @@ from adapters.tf_serving import ModelServer
 from lifecycle.errors import ConfigError, ProDecksError, UnavailableError
 from lifecycle.manifest import Manifest
 from lifecycle.traffic import Routing
-from serving.lanes import Lane
+from serving.lanes import CALLS, DEADLINE_S, Lane, Pace
 from serving.rows import RowReader
 
 AGAIN_S = 0.5
 """After so long a routing table is tried again whose versions could not be reached."""
+
+TRIAL_S = 30.0
+"""A version that has not answered its first row by then is not put live, and other routing tables are followed again."""
 
 Columns = Mapping[str, npt.NDArray[Any]]
 
@@ -76,15 +81,41 @@ class Loaded:
         Reads its requests.
     seconds
         Time it took to load, in s.
+    remote
+        Whether its backend is over the network.
     lane
-        Where it is asked when its backend is over the network; None for one in this process.
+        Where it is asked when it is shadow, slow or remote.
+    pace
+        How quick it is.
     """
 
     manifest: Manifest
     backend: Backend
     rows: RowReader
     seconds: float
-    lane: Lane | None = None
+    remote: bool = False
+    lane: Lane = field(init=False)
+    pace: Pace = field(default_factory=Pace)
+
+    def __post_init__(self) -> None:
+        # One call at a time in this process: a slow version takes one core, not all.
+        object.__setattr__(self, "lane", Lane(self.score, CALLS) if self.remote else Lane(self.score, 1, DEADLINE_S))
+
+    @property
+    def apart(self) -> bool:
+        """Whether it may hold up others, and its rows are therefore kept apart."""
+        return self.remote or self.pace.apart
+
+    def score(self, rows: Sequence[Any]) -> npt.NDArray[np.float64]:
+        """Scores of typed rows, shape (rows,); whatever the backend raises, and ValueError for fewer or more than asked."""
+        began = time.perf_counter()
+        try:
+            scores = self.backend.score(self.rows.columns(rows))
+        finally:
+            self.pace.took(time.perf_counter() - began, len(rows))
+        if scores.shape != (len(rows),):
+            raise ValueError(f"{scores.shape} scores for {len(rows)} rows")
+        return scores
 
 
 def load_version(store: ModelStore, model: str, version: str, digest: str, server: ModelServer | None = None) -> Loaded:
@@ -121,7 +152,7 @@ def load_version(store: ModelStore, model: str, version: str, digest: str, serve
         backend = twin or SavedModelBackend(str(store.path(manifest, SAVED_MODEL)))
     rows = RowReader(manifest)
     try:
-        tried = backend.score(rows.nothing_known())
+        tried = _tried(backend, rows)
     except ProDecksError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a model does when it is asked, it is not put live
@@ -143,8 +174,21 @@ def load_version(store: ModelStore, model: str, version: str, digest: str, serve
                 f"{model} version {version}: TensorFlow Serving scores a row of missing values {float(tried[0]):.6f}, the "
                 f"registered version {expected:.6f}; accepted: the same model under the number"
             )
-    lane = None if server is None else Lane(lambda some: backend.score(rows.columns(some)))
-    return Loaded(manifest, backend, rows, time.perf_counter() - started, lane)
+    return Loaded(manifest, backend, rows, time.perf_counter() - started, remote=server is not None)
+
+
+def _tried(backend: Backend, rows: RowReader) -> npt.NDArray[np.float64]:
+    """Score of a row of missing values; whatever the backend raises, and TimeoutError."""
+    answer: Future[npt.NDArray[np.float64]] = Future()
+
+    def score() -> None:
+        try:
+            answer.set_result(backend.score(rows.nothing_known()))
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+            answer.set_exception(error)
+
+    threading.Thread(target=score, name="trial", daemon=True).start()
+    return answer.result(TRIAL_S)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,32 +8,23 @@ import pandas as pd
 from lifecycle.calibration import Calibration
 from lifecycle.spec import ModelSpec
 from lifecycle.training import Hyperparameters, TuningResult
+from tests.minimal_spec import minimal_spec
 
 
 def spec(trials: int = 5) -> ModelSpec:
-    return ModelSpec.model_validate(
-        {
-            "name": "m",
-            "description": "d",
-            "owner": {"team": "t", "contact": "c"},
-            "tier": "main",
-            "sensitivity": "non_sensitive",
-            "source": {"table": "t", "timestamp": "at", "entity_key": "id"},
-            "label": {"column": "y", "meaning": "yes"},
-            "features": [{"name": "x", "type": "numeric"}, {"name": "kind", "type": "categorical"}],
-            "training": {
-                "split": {"strategy": "time", "holdout": 0.2, "folds": 2},
-                "trials": trials,
-                "search": {"units": [4], "layers": [1], "bins": [4]},
-                "batch_size": 64,
-                "max_epochs": 3,
-                "patience": 1,
-                "ensemble": 2,
-                "min_category_count": 5,
-            },
-            "evaluation": {"gates": [{"metric": "roc_auc", "min": 0.6}]},
-            "business": {"currency": "EUR", "decision": "call", "true_positive": 1, "false_positive": -1},
-        }
+    return minimal_spec(
+        source={"table": "t", "timestamp": "at", "entity_key": "id"},
+        features=[{"name": "x", "type": "numeric"}, {"name": "kind", "type": "categorical"}],
+        training={
+            "split": {"strategy": "time", "holdout": 0.2, "folds": 2},
+            "trials": trials,
+            "search": {"units": [4], "layers": [1], "bins": [4]},
+            "batch_size": 64,
+            "max_epochs": 3,
+            "patience": 1,
+            "ensemble": 2,
+            "min_category_count": 5,
+        },
     )
 
 

@@ -13,28 +13,20 @@ from adapters import baselines
 from adapters.baselines import fit_baselines, fit_prior, score_baselines
 from lifecycle.errors import DataError
 from lifecycle.spec import ModelSpec
+from tests.minimal_spec import minimal_spec
 
 pytestmark = pytest.mark.requirement("R3.7")
 
 
 def model() -> ModelSpec:
-    return ModelSpec.model_validate(
-        {
-            "name": "m",
-            "description": "d",
-            "owner": {"team": "t", "contact": "c"},
-            "tier": "main",
-            "sensitivity": "sensitive",
-            "source": {"table": "t", "timestamp": "ts", "entity_key": "id"},
-            "label": {"column": "y", "meaning": "yes"},
-            "features": [
-                {"name": "x", "type": "numeric"},
-                {"name": "empty", "type": "numeric"},
-                {"name": "c", "type": "categorical"},
-            ],
-            "evaluation": {"gates": [{"metric": "roc_auc", "min": 0.6}]},
-            "business": {"currency": "EUR", "decision": "call", "true_positive": 12, "false_positive": -3},
-        }
+    return minimal_spec(
+        sensitivity="sensitive",
+        features=[
+            {"name": "x", "type": "numeric"},
+            {"name": "empty", "type": "numeric"},
+            {"name": "c", "type": "categorical"},
+        ],
+        business={"currency": "EUR", "decision": "call", "true_positive": 12, "false_positive": -3},
     )
 
 

@@ -11,27 +11,16 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 from adapters.drift_report import MOST_ROWS, compare
-from lifecycle.spec import ModelSpec
+from tests.minimal_spec import minimal_spec
 
 pytestmark = pytest.mark.requirement("R2.4", "R5.3", "RO.1", "RO.3")
 
-SPEC = ModelSpec.model_validate(
-    {
-        "name": "m",
-        "description": "d",
-        "owner": {"team": "t", "contact": "c"},
-        "tier": "main",
-        "sensitivity": "non_sensitive",
-        "source": {"table": "t", "timestamp": "ts", "entity_key": "id"},
-        "label": {"column": "y", "meaning": "yes"},
-        "features": [
-            {"name": "x", "type": "numeric"},
-            {"name": "steady", "type": "numeric"},
-            {"name": "kind", "type": "categorical"},
-        ],
-        "evaluation": {"gates": [{"metric": "roc_auc", "min": 0.6}]},
-        "business": {"currency": "EUR", "decision": "call", "true_positive": 1, "false_positive": -1},
-    }
+SPEC = minimal_spec(
+    features=[
+        {"name": "x", "type": "numeric"},
+        {"name": "steady", "type": "numeric"},
+        {"name": "kind", "type": "categorical"},
+    ],
 )
 
 

@@ -22,6 +22,7 @@ from lifecycle.findings import Finding, Verdict
 from lifecycle.quality import QualityReport, stopping_message, stops
 from lifecycle.snapshot import FetchCounts, Snapshot
 from lifecycle.spec import ModelSpec
+from tests.minimal_spec import minimal_spec
 
 pytestmark = pytest.mark.requirement("R2.1", "R5.5")
 
@@ -30,26 +31,19 @@ HOSTILE = "<script>alert(1)</script>"
 
 
 def model(**quality: Any) -> ModelSpec:
-    return ModelSpec.model_validate(
-        {
-            "name": "toy",
-            "description": "d",
-            "owner": {"team": "t", "contact": "c"},
-            "tier": "main",
-            "sensitivity": "sensitive",
-            "source": {"table": "t", "timestamp": "ts", "entity_key": "id"},
-            "label": {"column": "y", "meaning": "is y", "delay": "1d"},
-            "features": [
-                {"name": "speed", "type": "numeric", "min": -10, "max": 10, "unit": "mph"},
-                {"name": "closed", "type": "categorical", "values": ["a", "b"], "max_missing": 0.2},
-                {"name": "open", "type": "categorical"},
-                {"name": "gust", "type": "numeric", "max_missing": 1.0},
-            ],
-            "sensitive": [{"name": "gender", "column": "g"}],
-            "quality": {"min_rows": 100, **quality},
-            "evaluation": {"gates": [{"metric": "roc_auc", "min": 0.6}]},
-            "business": {"currency": "USD", "decision": "d", "true_positive": 1, "false_positive": -1},
-        }
+    return minimal_spec(
+        name="toy",
+        sensitivity="sensitive",
+        label={"column": "y", "meaning": "is y", "delay": "1d"},
+        features=[
+            {"name": "speed", "type": "numeric", "min": -10, "max": 10, "unit": "mph"},
+            {"name": "closed", "type": "categorical", "values": ["a", "b"], "max_missing": 0.2},
+            {"name": "open", "type": "categorical"},
+            {"name": "gust", "type": "numeric", "max_missing": 1.0},
+        ],
+        sensitive=[{"name": "gender", "column": "g"}],
+        quality={"min_rows": 100, **quality},
+        business={"currency": "USD", "decision": "d", "true_positive": 1, "false_positive": -1},
     )
 
 

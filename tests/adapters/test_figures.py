@@ -19,6 +19,7 @@ from lifecycle.fairness import RATES
 from lifecycle.findings import Direction, Finding, Verdict
 from lifecycle.remedies import Outcome, Remedy
 from lifecycle.spec import ModelSpec
+from tests.minimal_spec import minimal_spec
 
 pytestmark = pytest.mark.requirement("R11.1")
 
@@ -29,27 +30,19 @@ PARITY, OPPORTUNITY, PREDICTIVE = RATES
 
 
 def model() -> ModelSpec:
-    return ModelSpec.model_validate(
-        {
-            "name": "m",
-            "description": "d",
-            "owner": {"team": "t", "contact": "c"},
-            "tier": "main",
-            "sensitivity": "sensitive",
-            "source": {"table": "t", "timestamp": "ts", "entity_key": "id"},
-            "label": {"column": "y", "meaning": "yes"},
-            "features": [{"name": "x", "type": "numeric"}, {"name": "c", "type": "categorical"}],
-            "sensitive": [{"name": "gender", "column": "g"}],
-            "evaluation": {
-                "gates": [{"metric": "roc_auc", "min": 0.6}],
-                "slices": ["c"],
-                "bootstrap": 100,
-                "min_group_rows": 50,
-                "min_group_class_rows": 10,
-                "min_rows": 100,
-            },
-            "business": {"currency": "EUR", "decision": "call", "true_positive": 12, "false_positive": -3},
-        }
+    return minimal_spec(
+        sensitivity="sensitive",
+        features=[{"name": "x", "type": "numeric"}, {"name": "c", "type": "categorical"}],
+        sensitive=[{"name": "gender", "column": "g"}],
+        evaluation={
+            "gates": [{"metric": "roc_auc", "min": 0.6}],
+            "slices": ["c"],
+            "bootstrap": 100,
+            "min_group_rows": 50,
+            "min_group_class_rows": 10,
+            "min_rows": 100,
+        },
+        business={"currency": "EUR", "decision": "call", "true_positive": 12, "false_positive": -3},
     )
 
 

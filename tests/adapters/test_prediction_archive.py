@@ -613,3 +613,37 @@ def test_a_day_that_is_deleted_while_it_is_read_is_left_out(tmp_path: Path):
 
 def test_a_models_name_is_never_a_path():
     assert Partition("predictions", "../x", date(2026, 3, 2)).folder == "predictions/model=..%2Fx/day=2026-03-02"
+
+
+@pytest.mark.requirement("R5.5")
+def test_what_is_damaged_is_told_once_and_the_rest_is_read(tmp_path: Path):
+    day = 24 * HOUR
+    write(
+        tmp_path,
+        [prediction("a"), outcome("a"), prediction("b", NOW + day), prediction("x", model="other")],
+        [prediction("c", NOW + 2 * day), outcome("c", at=NOW + 2 * day)],
+    )
+    archive, end = PredictionArchive(tmp_path), MIDNIGHT + timedelta(days=9)
+    archive.compact()
+    write(tmp_path, [prediction("d", NOW + 3 * day)], [prediction("e", NOW + 4 * day), outcome("e", at=NOW + 4 * day)])
+    (parquet,) = tmp_path.glob("archive/predictions/model=churn/day=2026-03-03/*.parquet")
+    parquet.write_bytes(parquet.read_bytes()[:200])
+    with segments(tmp_path / "log")[-2].open("r+b") as segment:
+        segment.seek(60)
+        segment.write(b"\xff\xff")
+    damaged: list[str] = []
+    rows = archive.scan("churn", MIDNIGHT, end, damaged).read_pandas()
+    assert list(rows.request_id) == ["a", "c"]  # the log says nothing any more
+    assert list(rows.label) == [1, 1]
+    assert len(damaged) == 2
+    assert any(parquet.name in one for one in damaged)
+    narrow = pd.concat([batch.to_pandas() for batch in archive.arrivals("churn", MIDNIGHT, end, [])])
+    assert list(narrow.columns) == ["sequence", "at", "client", "version", "role"]
+    assert len(narrow) == 2
+    with pytest.raises(ConfigError, match="is damaged"):
+        archive.scan("churn", MIDNIGHT, end).read_pandas()
+
+
+def test_records_about_something_else_may_be_left_out(tmp_path: Path):
+    write(tmp_path, [prediction("a"), prediction("x", model="other")], [prediction("y", model="other")])
+    assert [entry.record.request_id for entry in read(tmp_path / "log", about="churn")] == ["a"]

@@ -6,7 +6,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlflow
@@ -21,18 +22,6 @@ from lifecycle.errors import ConfigError, UnavailableError
 pytestmark = pytest.mark.requirement("R2.2", "R3.8")
 
 EXAMPLE = pd.DataFrame({"x": [1.0, np.nan], "kind": ["a", None]})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def nobody_elses_experiment() -> Iterator[None]:
-    """What another test of this process told MLflow is not theirs."""
-    from mlflow.tracking import fluent
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
-            patch.delenv(name)
-        patch.setattr(fluent, "_active_experiment_id", None)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -147,12 +136,36 @@ def test_what_is_not_there_is_named(registry: Registry, saved: Path, tmp_path: P
         registry.mirror_aliases("nobody", {"champion": "1"})
 
 
+def test_two_who_set_the_same_alias_at_once_both_have_it(registry: Registry, saved: Path):
+    register(registry, "raced", saved)
+    ready = threading.Barrier(2)
+
+    def point(number: int) -> None:
+        ready.wait()
+        registry.mirror_aliases("raced", {f"alias-{number}": "1"})
+
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(20):
+            assert list(pool.map(point, [number] * 2)) == [None, None]
+    assert registry.aliases("raced") == {f"alias-{number}": "1" for number in range(20)}
+
+
 def test_a_server_that_does_not_answer_is_told_as_such(saved: Path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         closed = probe.getsockname()[1]
     with pytest.raises(UnavailableError, match="the model registry could not"):
         Registry(f"http://127.0.0.1:{closed}").ensure_experiment("m")
+
+
+def test_a_version_is_registered_whatever_experiment_the_process_last_worked_in(
+    registry: Registry, saved: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from mlflow.tracking import fluent
+
+    monkeypatch.setattr(fluent, "_active_experiment_id", "12345")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "12345")
+    assert register(registry, "elsewhere", saved).version == "1"
 
 
 def test_an_experiment_is_made_once_with_its_files_beside_the_database(registry: Registry):

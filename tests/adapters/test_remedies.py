@@ -11,6 +11,7 @@ import pytest
 from adapters.remedies import Scored, propose_remedies
 from lifecycle.findings import Direction, Finding, Verdict
 from lifecycle.spec import ModelSpec
+from tests.minimal_spec import minimal_spec
 
 pytestmark = pytest.mark.requirement("R5.6")
 
@@ -22,20 +23,11 @@ PARITY, OPPORTUNITY, PREDICTIVE = (
 
 
 def model() -> ModelSpec:
-    return ModelSpec.model_validate(
-        {
-            "name": "m",
-            "description": "d",
-            "owner": {"team": "t", "contact": "c"},
-            "tier": "main",
-            "sensitivity": "sensitive",
-            "source": {"table": "t", "timestamp": "ts", "entity_key": "id"},
-            "label": {"column": "y", "meaning": "yes"},
-            "features": [{"name": "x", "type": "numeric"}],
-            "sensitive": [{"name": "gender", "column": "g", "labels": {"f": "female"}}],
-            "evaluation": {"gates": [{"metric": "roc_auc", "min": 0.6}], "bootstrap": 100},
-            "business": {"currency": "EUR", "decision": "call", "true_positive": 10, "false_positive": -10},
-        }
+    return minimal_spec(
+        sensitivity="sensitive",
+        sensitive=[{"name": "gender", "column": "g", "labels": {"f": "female"}}],
+        evaluation={"gates": [{"metric": "roc_auc", "min": 0.6}], "bootstrap": 100},
+        business={"currency": "EUR", "decision": "call", "true_positive": 10, "false_positive": -10},
     )
 
 

@@ -209,3 +209,16 @@ def trained(workspace: Place) -> Trained:
     """Train twice: the first time for people, the second for scripts."""
     command = ("--pipeline", "train", "--model", "churn", "--reason", "to see it work", "--by", "Mina")
     return Trained(workspace, workspace.call(*command), workspace.call(*command, "--json"))
+
+
+@pytest.fixture(scope="module")
+def promoted(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A place whose model has one version, made by hand, which is live."""
+    from tests.cli.hand_made import GOOD, World, register
+
+    world = World.make(
+        tmp_path_factory.mktemp("promoted") / "world", register(tmp_path_factory.mktemp("registry") / "mlflow")
+    )
+    world.deploy(GOOD)
+    world.carry_out()
+    return world.place

@@ -28,7 +28,7 @@ from cli.release import route
 from lifecycle.rollout import RolloutState, Stage, Strategy, live_version, promote, propose
 from lifecycle.spec import ModelSpec
 from steps.mirror_aliases import mirror_aliases
-from tests.cli.conftest import MODEL, Place
+from tests.cli.conftest import MODEL, Answer, Place, members, write_table
 
 QUICK = MODEL + "rollout: {hold: 0m, min_requests: 100, steps: [0.5, 1.0]}\n"
 TURNS_BAD = 90.0
@@ -97,7 +97,8 @@ def register(folder: Path, twins: Mapping[str, bytes] = TWINS) -> Path:
     for version, content in twins.items():
         run = client.create_run(experiment).info.run_id
         registry.attach(run, {TWIN: content})
-        tags = {"content": f"content{version}", "threshold": "0.5"}
+        # Up to after the newest row: no time has passed since.
+        tags = {"content": f"content{version}", "threshold": "0.5", "as_of": "2024-03-16T00:00:00+00:00"}
         client.create_model_version("churn", f"runs:/{run}/serving", run_id=run, tags=tags)
     return database
 
@@ -129,6 +130,7 @@ class World:
         for name in ("models", "home", "var/mlflow", "var/serving"):
             (folder / name).mkdir(parents=True)
         (place.models / "churn.yaml").write_text(model)
+        write_table(folder / "source.duckdb", members())
         shutil.copy(database, place.var / "mlflow" / "mlflow.db")
         if ops_url:
             place.extra["PRODECKS_OPS_URL"] = ops_url
@@ -181,6 +183,12 @@ class World:
         if live and change.state.stage is not Stage.LIVE:
             change = self.change(promote(change.state, datetime.now(UTC), "sure"))
         return change
+
+    def begin(self, version: str, *options: str) -> Answer:
+        """Begin a rollout by the deploy pipeline, in this process."""
+        return self.place.call(
+            "--pipeline", "deploy", "--model", "churn", "--version", version, "--by", "Ali", *options
+        )
 
     def carry_out(self) -> None:
         """Put what is on record in force, as operate does."""

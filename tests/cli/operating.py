@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
 import tempfile
 import time
 from collections.abc import Collection
+from contextlib import closing
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,6 +36,17 @@ GATEWAY = "http://127.0.0.1:1"
 def folder_in_memory() -> tempfile.TemporaryDirectory[str]:
     """A folder whose writes are quick, where the system has one: what a power cut leaves is not what is tried here."""
     return tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+
+
+@cache
+def recorded_versions() -> bytes:
+    """An ops store with every version on record, made once: its copies stand in for as many migrations."""
+    with folder_in_memory() as name:
+        made, copy = Path(name) / "ops.db", Path(name) / "copy.db"
+        record_versions(OpsStore.open(f"sqlite:///{made}"), VERSIONS)
+        with closing(sqlite3.connect(made)) as connection:
+            connection.execute("VACUUM INTO ?", (str(copy),))
+        return copy.read_bytes()
 
 
 class StandInRegistry:
@@ -82,6 +96,8 @@ class Here:
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch, model: str = MODEL + QUICK) -> None:
         (folder / "models").mkdir()
         (folder / "models" / "churn.yaml").write_text(model)
+        (folder / "var").mkdir()
+        (folder / "var" / "ops.db").write_bytes(recorded_versions())
         patch.setenv("PRODECKS_VAR", str(folder / "var"))
         patch.setenv("PRODECKS_MODELS", str(folder / "models"))
         for name in ("SOURCE", "OPS", "TUNING", "REGISTRY"):
@@ -94,7 +110,6 @@ class Here:
         self.folder = folder
         self.workspace = Workspace.open("local")
         self.ops = OpsStore.open(self.workspace.services.ops)
-        record_versions(self.ops, VERSIONS)
         self.rollouts = RolloutStore(self.ops)
         self.store = ModelStore(folder / "var" / "serving")
         self.follows, self.asked = True, 0

@@ -52,40 +52,31 @@ CASES: dict[str, tuple[Callable[[], pd.DataFrame], str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_data_that_breaks_its_model_file_is_refused_and_on_record(trained, tmp_path: Path, case: str):
+def test_data_that_breaks_its_model_file_is_refused_and_on_record(workspace, tmp_path: Path, case: str):
     make, told = CASES[case]
     url = write_table(tmp_path / "source.duckdb", make())
-    answer = trained.place.call(*TRAIN, PRODECKS_SOURCE_URL=url)
+    answer = workspace.call(*TRAIN, PRODECKS_SOURCE_URL=url)
     assert (answer.code, answer.out) == (DATA, "")
     assert answer.err.startswith("error: ")
     assert told in answer.err.replace("\n", " ")
     assert "Traceback" not in answer.err
-    newest = trained.place.call("runs", "--json", "--limit", "1").json[0]
+    newest = workspace.call("runs", "--json", "--limit", "1").json[0]
     assert newest["state"] == "failed"
     assert told in newest["detail"].replace("\n", " ")
 
 
-def test_an_empty_window_is_told_with_what_to_do(trained):
-    answer = trained.place.call(*TRAIN, "--as-of", "2020-01-01")
+def test_an_empty_window_is_told_with_what_to_do(workspace):
+    answer = workspace.call(*TRAIN, "--as-of", "2020-01-01")
     assert answer.code == DATA
     assert "accepted: an as-of whose window of 6mo meets that range" in answer.err.replace("\n", " ")
 
 
 @pytest.mark.parametrize("url", ["postgresql://nobody@127.0.0.1:1/none", "duckdb:////nowhere/source.duckdb"])
-def test_a_source_that_does_not_answer_is_named_without_its_password(trained, url: str):
-    answer = trained.place.call(*TRAIN, PRODECKS_SOURCE_URL=url.replace("nobody@", "nobody:s3cret@"))
+def test_a_source_that_does_not_answer_is_named_without_its_password(workspace, url: str):
+    answer = workspace.call(*TRAIN, PRODECKS_SOURCE_URL=url.replace("nobody@", "nobody:s3cret@"))
     assert answer.code == UNAVAILABLE, answer
     assert "s3cret" not in answer.err
-    assert trained.place.call("runs", "--json", "--limit", "1").json[0]["state"] == "failed"
-
-
-def test_a_feature_that_never_varies_warns_and_the_next_run_works(trained, tmp_path: Path):
-    url = write_table(tmp_path / "source.duckdb", members(visits=7))
-    answer = trained.place.call(*TRAIN, "--json", PRODECKS_SOURCE_URL=url)
-    assert answer.code == 0, answer.err
-    assert [one["subject"] for one in answer.json["findings"]["quality"] if one["verdict"] == "WARN"] == ["visits"]
-    again = trained.place.call(*TRAIN, "--json")
-    assert (again.code, again.json["version"]) == (0, "1")
+    assert workspace.call("runs", "--json", "--limit", "1").json[0]["state"] == "failed"
 
 
 @pytest.mark.parametrize(
@@ -112,8 +103,8 @@ def test_a_feature_that_never_varies_warns_and_the_next_run_works(trained, tmp_p
         (("new-model", "other", "--table", "membres", "--label", "churned"), "membres"),
     ],
 )
-def test_a_wrong_command_is_answered_with_what_is_accepted(trained, arguments: tuple[str, ...], told: str):
-    answer = trained.place.call(*arguments)
+def test_a_wrong_command_is_answered_with_what_is_accepted(workspace, arguments: tuple[str, ...], told: str):
+    answer = workspace.call(*arguments)
     assert answer.code in (2, 4), answer
     assert told in answer.err.replace("\n", " ")
     assert "Traceback" not in answer.err

@@ -17,7 +17,7 @@ from adapters.rollout_store import RolloutStore
 from lifecycle.aliases import Alias
 from lifecycle.findings import Verdict
 from lifecycle.rollout import Stage
-from tests.cli.conftest import MODEL, Answer, Place, Trained
+from tests.cli.conftest import MODEL, Answer, Place
 from tests.cli.test_serve import ROW, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.requirement("R4.4", "R4.5", "R10.3")]
@@ -52,8 +52,8 @@ class Walker:
 
 
 @pytest.fixture(scope="module")
-def walker(trained: Trained) -> Walker:
-    place = trained.place
+def walker(workspace: Place) -> Walker:
+    place = workspace
     (place.models / f"{NAME}.yaml").write_text(MODEL.replace("name: churn", f"name: {NAME}"))
     for seed in ("0", "1"):
         answer = place.call("--pipeline", "train", "--model", NAME, "--seed", seed)

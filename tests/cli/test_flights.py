@@ -32,7 +32,8 @@ from tests.cli.test_serve import Running, serving
 pytestmark = [pytest.mark.slow, pytest.mark.requirement("R4.1", "R4.3", "R5.2", "R8.1", "R8.2")]
 MODEL = "flight_delay"
 SMALL = {"trials: 8": "trials: 2", "folds: 3": "folds: 2"}
-ROLLOUT = "rollout: {hold: 0m, min_requests: 200, steps: [0.2, 1.0]}\n"
+# On a quick machine the slow version is quicker than the default floor.
+ROLLOUT = "rollout: {hold: 0m, min_requests: 200, steps: [0.2, 1.0], rollback: {latency_floor_ms: 10}}\n"
 LONG_HAUL = 1_500.0
 """Miles from which a broken version shows its fault: loading it and short flights do not tell."""
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from adapters.prediction_log import Outcome, Prediction, read
-from tests.cli.conftest import Place, Trained
-from tests.cli.test_serve import promoted, serving
+from tests.cli.conftest import Place
+from tests.cli.test_serve import serving
 
-__all__ = ["promoted"]
 WINDOW = ("--from", "2024-02-01", "--to", "2024-02-08")
 
 
@@ -48,7 +47,7 @@ def test_what_the_gateway_refuses_is_counted(promoted: Place):
         (("--gateway", "http://127.0.0.1:9"), 5, "gateway http://127.0.0.1:9"),
     ],
 )
-def test_what_cannot_be_sent_is_an_answer(trained: Trained, arguments: tuple[str, ...], code: int, problem: str):
-    answer = trained.place.call("traffic", "churn", *arguments)
+def test_what_cannot_be_sent_is_an_answer(promoted: Place, arguments: tuple[str, ...], code: int, problem: str):
+    answer = promoted.call("traffic", "churn", *arguments)
     assert answer.code == code, answer
     assert problem in answer.err

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.minimal_spec import minimal_spec
+
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Callable[[type[Any]], Any]:
@@ -45,29 +47,20 @@ def evaluation() -> Any:
     import pandas as pd
 
     from lifecycle.evaluation import BaselineScores, evaluate
-    from lifecycle.spec import ModelSpec
 
-    spec = ModelSpec.model_validate(
-        {
-            "name": "m",
-            "description": "d",
-            "owner": {"team": "t", "contact": "c"},
-            "tier": "main",
-            "sensitivity": "sensitive",
-            "source": {"table": "t", "timestamp": "ts", "entity_key": "id"},
-            "label": {"column": "y", "meaning": "yes"},
-            "features": [{"name": "x", "type": "numeric"}, {"name": "c", "type": "categorical"}],
-            "sensitive": [{"name": "gender", "column": "g"}],
-            "evaluation": {
-                "gates": [{"metric": "roc_auc", "min": 0.6}],
-                "slices": ["c"],
-                "bootstrap": 100,
-                "min_group_rows": 50,
-                "min_group_class_rows": 10,
-                "min_rows": 100,
-            },
-            "business": {"currency": "EUR", "decision": "call", "true_positive": 12, "false_positive": -3},
-        }
+    spec = minimal_spec(
+        sensitivity="sensitive",
+        features=[{"name": "x", "type": "numeric"}, {"name": "c", "type": "categorical"}],
+        sensitive=[{"name": "gender", "column": "g"}],
+        evaluation={
+            "gates": [{"metric": "roc_auc", "min": 0.6}],
+            "slices": ["c"],
+            "bootstrap": 100,
+            "min_group_rows": 50,
+            "min_group_class_rows": 10,
+            "min_rows": 100,
+        },
+        business={"currency": "EUR", "decision": "call", "true_positive": 12, "false_positive": -3},
     )
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 400)

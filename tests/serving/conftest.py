@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 import threading
 import time
@@ -22,8 +23,8 @@ from adapters.prediction_log import PredictionLog
 from lifecycle.manifest import InputFeature, Manifest
 from lifecycle.traffic import Routing
 from serving.access import Access, Principal, Role
-from serving.connections import Connection
 from serving.gateway import Gateway, Options, running
+from serving.protocol import GatewayProtocol
 
 FEATURES = (
     InputFeature("x", "numeric", -10.0, 10.0, (), "a number"),
@@ -146,7 +147,7 @@ def opened(place: Place) -> Opened:
 
 @contextmanager
 def listening(
-    place: Place, access: Access | None = None, connection: type[Connection] = Connection
+    place: Place, access: Access | None = None, connection: type[GatewayProtocol] = GatewayProtocol
 ) -> Iterator[tuple[str, int]]:
     """A gateway behind a real server on a free port of the loopback, in a thread."""
     chosen = access or Access({}, None, EVERYBODY, None, 1, time.monotonic)
@@ -154,7 +155,8 @@ def listening(
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(512)
-        server = uvicorn.Server(uvicorn.Config(gateway, http=connection, log_config=None, access_log=False))
+        http: Any = functools.partial(connection, gateway=gateway)
+        server = uvicorn.Server(uvicorn.Config(gateway, http=http, log_config=None, access_log=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -286,6 +289,42 @@ async def test_many_rows_are_scored_beside_the_loop_and_small_requests_are_answe
     assert {one.status_code for one in (large, *small)} == {200}
     assert len(large.json()["predictions"]) == 9_000
     assert len(predictions(place)) == 9_020
+
+
+async def test_a_log_that_takes_its_time_holds_nobody_else_up(
+    opened: Opened, place: Place, monkeypatch: pytest.MonkeyPatch
+):
+    threads: list[bool] = []
+    async with opened() as (gateway, client):
+        append = gateway.batcher.predictions.append
+        takes = [0.0]
+
+        def slow(records: Sequence[bytes], through: int) -> int:
+            threads.append(threading.current_thread() is threading.main_thread())
+            time.sleep(takes[0])
+            return append(records, through)
+
+        async def ask(times: int) -> None:
+            for _ in range(times):
+                assert (await client.post(OWN, json={"rows": [ROW]})).status_code == 200
+
+        monkeypatch.setattr(gateway.batcher.predictions, "append", slow)
+        monkeypatch.setattr("serving.batching.QUICK_S", 0.05)
+        gateway.batcher._slowest = 0.0
+        await ask(2)
+        assert threads == [True, True], "a quick log is written from the loop"
+        takes[0] = 0.5
+        await ask(1)
+        asked = asyncio.create_task(ask(1))
+        await asyncio.sleep(0.1)
+        assert (await client.get("/v2/health/live")).status_code == 200
+        assert not asked.done(), "the loop answers others while the group is written"
+        await asked
+        assert threads == [True, True, True, False]
+        takes[0] = 0.0
+        await ask(60)
+        assert threads[-1], "a log that is quick again is written from the loop again"
+    assert len(predictions(place)) == len(threads)
 
 
 @pytest.mark.parametrize(("answer_unrecorded", "status"), [(False, 503), (True, 200)])

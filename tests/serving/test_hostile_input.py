@@ -23,8 +23,9 @@ from adapters.prediction_log import read as read_log
 from lifecycle.errors import ConfigError
 from lifecycle.manifest import MODEL_NAME, VERSION_NAME
 from serving import gateway as gateway_module
-from serving.connections import MOST_HEAD_BYTES, Connection
+from serving.connections import MOST_HEAD_BYTES
 from serving.dialects import read, target
+from serving.protocol import GatewayProtocol
 from serving.rows import LONGEST_ENTITY, MOST_PROBLEMS, MOST_ROWS, InvalidRequest, RowReader
 from tests.serving.conftest import Opened, Place, listening
 
@@ -435,7 +436,7 @@ async def test_a_strange_file_among_the_routing_tables_does_not_stop_the_gateway
 # Slow, large and half-closed, through a real server.
 
 
-class Hasty(Connection):
+class Hasty(GatewayProtocol):
     """The connection of production with shorter waits."""
 
     head_seconds = 0.5

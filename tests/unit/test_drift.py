@@ -20,26 +20,15 @@ from lifecycle.drift import (
     rank_contributions,
 )
 from lifecycle.findings import Verdict
-from lifecycle.spec import ModelSpec
+from tests.minimal_spec import minimal_spec
 
 pytestmark = pytest.mark.requirement("R5.3")
 
 
 def spec(**monitoring):
-    return ModelSpec.model_validate(
-        {
-            "name": "m",
-            "description": "d",
-            "owner": {"team": "t", "contact": "c"},
-            "tier": "main",
-            "sensitivity": "non_sensitive",
-            "source": {"table": "t", "timestamp": "ts", "entity_key": "id"},
-            "label": {"column": "y", "meaning": "yes"},
-            "features": [{"name": "x", "type": "numeric"}, {"name": "c", "type": "categorical"}],
-            "evaluation": {"gates": [{"metric": "roc_auc", "min": 0.6}]},
-            "business": {"currency": "EUR", "decision": "call", "true_positive": 1, "false_positive": -1},
-            "monitoring": monitoring,
-        }
+    return minimal_spec(
+        features=[{"name": "x", "type": "numeric"}, {"name": "c", "type": "categorical"}],
+        monitoring=monitoring,
     )
 
 

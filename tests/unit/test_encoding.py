@@ -25,25 +25,16 @@ from lifecycle.encoding import (
 )
 from lifecycle.errors import DataError
 from lifecycle.spec import ModelSpec
+from tests.minimal_spec import minimal_spec
 
 pytestmark = pytest.mark.requirement("R3.5")
 
 
 def spec(min_category_count: int = 2) -> ModelSpec:
-    return ModelSpec.model_validate(
-        {
-            "name": "m",
-            "description": "d",
-            "owner": {"team": "t", "contact": "c"},
-            "tier": "main",
-            "sensitivity": "non_sensitive",
-            "source": {"table": "t", "timestamp": "at", "entity_key": "id"},
-            "label": {"column": "y", "meaning": "yes"},
-            "features": [{"name": "x", "type": "numeric"}, {"name": "kind", "type": "categorical"}],
-            "training": {"min_category_count": min_category_count},
-            "evaluation": {"gates": [{"metric": "roc_auc", "min": 0.6}]},
-            "business": {"currency": "EUR", "decision": "call", "true_positive": 1, "false_positive": -1},
-        }
+    return minimal_spec(
+        source={"table": "t", "timestamp": "at", "entity_key": "id"},
+        features=[{"name": "x", "type": "numeric"}, {"name": "kind", "type": "categorical"}],
+        training={"min_category_count": min_category_count},
     )
 
 

@@ -27,43 +27,36 @@ from lifecycle.findings import Verdict
 from lifecycle.measures import PERFORMANCE
 from lifecycle.metrics import NAMES, ScoredRows, bootstrap, interval, performance
 from lifecycle.spec import Business, ModelSpec
+from tests.minimal_spec import minimal_spec
 
 pytestmark = pytest.mark.requirement("R3.7", "R5.2")
 
 
 def model(**rules: Any) -> ModelSpec:
-    return ModelSpec.model_validate(
-        {
-            "name": "m",
-            "description": "d",
-            "owner": {"team": "t", "contact": "c"},
-            "tier": "main",
-            "sensitivity": "sensitive",
-            "source": {"table": "t", "timestamp": "ts", "entity_key": "id"},
-            "label": {"column": "y", "meaning": "yes"},
-            "features": [
-                {"name": "x", "type": "numeric"},
-                {"name": "c", "type": "categorical", "labels": {"u": "upper"}},
-            ],
-            "sensitive": [{"name": "gender", "column": "g", "labels": {"f": "female"}}],
-            "evaluation": {
-                "gates": [{"metric": "roc_auc", "min": 0.6}, {"metric": "brier", "max": 0.24}],
-                "slices": ["c"],
-                "bootstrap": 100,
-                "min_group_rows": 50,
-                "min_group_class_rows": 10,
-                "min_rows": 100,
-                **rules,
-            },
-            "business": {
-                "currency": "EUR",
-                "decision": "call",
-                "true_positive": 12,
-                "false_positive": -3,
-                "true_negative": 0.5,
-                "false_negative": -1,
-            },
-        }
+    return minimal_spec(
+        sensitivity="sensitive",
+        features=[
+            {"name": "x", "type": "numeric"},
+            {"name": "c", "type": "categorical", "labels": {"u": "upper"}},
+        ],
+        sensitive=[{"name": "gender", "column": "g", "labels": {"f": "female"}}],
+        evaluation={
+            "gates": [{"metric": "roc_auc", "min": 0.6}, {"metric": "brier", "max": 0.24}],
+            "slices": ["c"],
+            "bootstrap": 100,
+            "min_group_rows": 50,
+            "min_group_class_rows": 10,
+            "min_rows": 100,
+            **rules,
+        },
+        business={
+            "currency": "EUR",
+            "decision": "call",
+            "true_positive": 12,
+            "false_positive": -3,
+            "true_negative": 0.5,
+            "false_negative": -1,
+        },
     )
 
 

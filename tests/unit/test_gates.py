@@ -18,6 +18,7 @@ from lifecycle.gates import Decision, State, decide, judge_gates
 from lifecycle.metrics import NAMES
 from lifecycle.records import OverrideRecord
 from lifecycle.spec import ModelSpec
+from tests.minimal_spec import minimal_spec
 
 pytestmark = pytest.mark.requirement("R3.7", "R7.3")
 
@@ -30,20 +31,10 @@ PRIOR = {"metric": "log_loss", "against": "prior", "min_difference": 0.1}
 
 
 def model(*gates: dict[str, Any], **rules: Any) -> ModelSpec:
-    return ModelSpec.model_validate(
-        {
-            "name": "m",
-            "description": "d",
-            "owner": {"team": "t", "contact": "c"},
-            "tier": "main",
-            "sensitivity": "sensitive",
-            "source": {"table": "t", "timestamp": "ts", "entity_key": "id"},
-            "label": {"column": "y", "meaning": "yes"},
-            "features": [{"name": "x", "type": "numeric"}],
-            "sensitive": [{"name": "gender", "column": "g"}, {"name": "region", "column": "r"}],
-            "evaluation": {"gates": list(gates), "min_rows": 100, **rules},
-            "business": {"currency": "EUR", "decision": "call", "true_positive": 1, "false_positive": -1},
-        }
+    return minimal_spec(
+        sensitivity="sensitive",
+        sensitive=[{"name": "gender", "column": "g"}, {"name": "region", "column": "r"}],
+        evaluation={"gates": list(gates), "min_rows": 100, **rules},
     )
 
 

@@ -11,25 +11,19 @@ from hypothesis import strategies as st
 from lifecycle.findings import Verdict
 from lifecycle.leaks import categorical_auc, numeric_auc, suspected_leaks
 from lifecycle.spec import ModelSpec
+from tests.minimal_spec import minimal_spec
 
 pytestmark = pytest.mark.requirement("R3.5", "R5.5")
 
 
 def spec_of(leak_auc: float = 0.95, min_class: int = 50) -> ModelSpec:
-    return ModelSpec.model_validate(
-        {
-            "name": "m",
-            "description": "d",
-            "owner": {"team": "t", "contact": "c"},
-            "tier": "main",
-            "sensitivity": "non_sensitive",
-            "source": {"table": "t", "timestamp": "at", "entity_key": "id"},
-            "label": {"column": "y", "meaning": "m"},
-            "features": [{"name": "x", "type": "numeric"}, {"name": "k", "type": "categorical"}],
-            "quality": {"leak_auc": leak_auc},
-            "evaluation": {"gates": [{"metric": "roc_auc", "min": 0.6}], "min_group_class_rows": min_class},
-            "business": {"currency": "USD", "decision": "d", "true_positive": 1, "false_positive": -1},
-        }
+    return minimal_spec(
+        source={"table": "t", "timestamp": "at", "entity_key": "id"},
+        label={"column": "y", "meaning": "m"},
+        features=[{"name": "x", "type": "numeric"}, {"name": "k", "type": "categorical"}],
+        quality={"leak_auc": leak_auc},
+        evaluation={"gates": [{"metric": "roc_auc", "min": 0.6}], "min_group_class_rows": min_class},
+        business={"currency": "USD", "decision": "d", "true_positive": 1, "false_positive": -1},
     )
 
 

@@ -16,13 +16,13 @@ from lifecycle.findings import Verdict
 from lifecycle.observations import Answer, Labels, Watch
 from lifecycle.rollout import RolloutState, Stage, advance, propose
 from lifecycle.rollout_judge import FIRST_LABELS, Counts
-from lifecycle.spec import Business
+from lifecycle.spec import Business, Rollback
 from lifecycle.spec import Rollout as Plan
 
 pytestmark = pytest.mark.requirement("R8.1", "R5.1", "R5.2")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 T = START.timestamp()
-PLAN = Plan(min_requests=50)
+PLAN = Plan(min_requests=50, rollback=Rollback(latency_floor_ms=0))
 BUSINESS = Business(currency="USD", decision="call", true_positive=10.0, false_positive=-5.0)
 
 
@@ -33,8 +33,10 @@ def at(stage: Stage, baseline: str | None = "1") -> RolloutState:
 class Told:
     """A watch, and answers in few words."""
 
-    def __init__(self, stage: Stage = Stage.CANARY, baseline: str | None = "1", stretch: int = 500) -> None:
-        self.watch = Watch(at(stage, baseline), PLAN, BUSINESS, stretch)
+    def __init__(
+        self, stage: Stage = Stage.CANARY, baseline: str | None = "1", stretch: int = 500, plan: Plan = PLAN
+    ) -> None:
+        self.watch = Watch(at(stage, baseline), plan, BUSINESS, stretch)
         self.names = (f"r{number}" for number in count())
 
     def answer(
@@ -95,6 +97,16 @@ def test_the_limit_of_slowness_stays_when_the_baseline_slows_down_too():
         told.answer("1", latency=50.0)
     told.answer("2", latency=40.0)
     assert told.counts()[0].slow == 1
+
+
+def test_twice_of_little_is_not_slow():
+    told = Told(plan=Plan(min_requests=50))
+    for _ in range(50):
+        told.answer("1", -1, latency=2.0)
+    for latency in (10.0, 49.0, 51.0):
+        told.answer("2", latency=latency)
+    assert told.counts()[0].slow == 1
+    assert told.watch._whole.limit_ms == 50.0
 
 
 def test_a_shadow_is_compared_and_its_latency_says_nothing():

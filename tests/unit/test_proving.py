@@ -16,6 +16,7 @@ from lifecycle.gates import Decision, State
 from lifecycle.measures import FAIRNESS, PERFORMANCE
 from lifecycle.proving import FIRST_VERSION, GateProof, prove
 from lifecycle.spec import Gate, ModelSpec
+from tests.minimal_spec import minimal_spec
 
 pytestmark = pytest.mark.requirement("R7.3")
 
@@ -25,24 +26,16 @@ FAIR = {"metric": "equal_opportunity_difference", "over": ["gender"], "max": 0.0
 
 
 def model(*gates: dict[str, Any], worth: dict[str, float] | None = None, **rules: Any) -> ModelSpec:
-    return ModelSpec.model_validate(
-        {
-            "name": "m",
-            "description": "d",
-            "owner": {"team": "t", "contact": "c"},
-            "tier": "main",
-            "sensitivity": "sensitive",
-            "source": {"table": "t", "timestamp": "ts", "entity_key": "id"},
-            "label": {"column": "y", "meaning": "yes"},
-            "features": [{"name": "x", "type": "numeric"}, {"name": "c", "type": "categorical"}],
-            "sensitive": [{"name": "gender", "column": "g"}],
-            "evaluation": {"gates": list(gates), "slices": ["c"], **rules},
-            "business": {
-                "currency": "EUR",
-                "decision": "call",
-                **(worth or {"true_positive": 12, "false_positive": -3}),
-            },
-        }
+    return minimal_spec(
+        sensitivity="sensitive",
+        features=[{"name": "x", "type": "numeric"}, {"name": "c", "type": "categorical"}],
+        sensitive=[{"name": "gender", "column": "g"}],
+        evaluation={"gates": list(gates), "slices": ["c"], **rules},
+        business={
+            "currency": "EUR",
+            "decision": "call",
+            **(worth or {"true_positive": 12, "false_positive": -3}),
+        },
     )
 
 

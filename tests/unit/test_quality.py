@@ -29,6 +29,7 @@ from lifecycle.quality import (
     stops,
 )
 from lifecycle.spec import ModelSpec
+from tests.minimal_spec import minimal_spec
 
 pytestmark = pytest.mark.requirement("R5.5", "R3.4")
 
@@ -38,25 +39,18 @@ COLUMNS = ["id", "ts", "y", "x", "c", "g"]
 
 
 def model(features: list[dict[str, Any]] | None = None, delay: str = "2d", **quality: Any) -> ModelSpec:
-    return ModelSpec.model_validate(
-        {
-            "name": "toy",
-            "description": "d",
-            "owner": {"team": "t", "contact": "c"},
-            "tier": "main",
-            "sensitivity": "sensitive",
-            "source": {"table": "t", "timestamp": "ts", "entity_key": "id"},
-            "label": {"column": "y", "meaning": "is y", "delay": delay},
-            "features": features
-            or [
-                {"name": "x", "type": "numeric", "min": -10, "max": 10, "unit": "mi"},
-                {"name": "c", "type": "categorical", "values": ["a", "b"], "max_missing": 0.2},
-            ],
-            "sensitive": [{"name": "gender", "column": "g"}],
-            "quality": {"min_rows": 100, **quality},
-            "evaluation": {"gates": [{"metric": "roc_auc", "min": 0.6}]},
-            "business": {"currency": "USD", "decision": "d", "true_positive": 1, "false_positive": -1},
-        }
+    return minimal_spec(
+        name="toy",
+        sensitivity="sensitive",
+        label={"column": "y", "meaning": "is y", "delay": delay},
+        features=features
+        or [
+            {"name": "x", "type": "numeric", "min": -10, "max": 10, "unit": "mi"},
+            {"name": "c", "type": "categorical", "values": ["a", "b"], "max_missing": 0.2},
+        ],
+        sensitive=[{"name": "gender", "column": "g"}],
+        quality={"min_rows": 100, **quality},
+        business={"currency": "USD", "decision": "d", "true_positive": 1, "false_positive": -1},
     )
 
 

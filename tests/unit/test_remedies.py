@@ -10,30 +10,22 @@ import pytest
 from lifecycle.findings import Direction, Finding, Verdict
 from lifecycle.remedies import Outcome, Remedy, missed_fairness, outcome
 from lifecycle.spec import ModelSpec
+from tests.minimal_spec import minimal_spec
 
 pytestmark = pytest.mark.requirement("R5.6")
 
 
 def model() -> ModelSpec:
-    return ModelSpec.model_validate(
-        {
-            "name": "m",
-            "description": "d",
-            "owner": {"team": "t", "contact": "c"},
-            "tier": "main",
-            "sensitivity": "sensitive",
-            "source": {"table": "t", "timestamp": "ts", "entity_key": "id"},
-            "label": {"column": "y", "meaning": "yes"},
-            "features": [{"name": "x", "type": "numeric"}],
-            "sensitive": [{"name": "gender", "column": "g"}],
-            "evaluation": {
-                "gates": [{"metric": "roc_auc", "min": 0.6}],
-                "min_group_rows": 4,
-                "min_group_class_rows": 1,
-                "bootstrap": 100,
-            },
-            "business": {"currency": "EUR", "decision": "call", "true_positive": 12, "false_positive": -3},
-        }
+    return minimal_spec(
+        sensitivity="sensitive",
+        sensitive=[{"name": "gender", "column": "g"}],
+        evaluation={
+            "gates": [{"metric": "roc_auc", "min": 0.6}],
+            "min_group_rows": 4,
+            "min_group_class_rows": 1,
+            "bootstrap": 100,
+        },
+        business={"currency": "EUR", "decision": "call", "true_positive": 12, "false_positive": -3},
     )
 
 

@@ -13,25 +13,15 @@ from hypothesis import strategies as st
 from lifecycle.errors import DataError
 from lifecycle.spec import ModelSpec
 from lifecycle.splitting import FIRST_FIT_SHARE, split
+from tests.minimal_spec import minimal_spec
 
 pytestmark = pytest.mark.requirement("R3.5", "R3.6")
 
 
 def spec(**rules: Any) -> ModelSpec:
-    return ModelSpec.model_validate(
-        {
-            "name": "m",
-            "description": "d",
-            "owner": {"team": "t", "contact": "c"},
-            "tier": "main",
-            "sensitivity": "non_sensitive",
-            "source": {"table": "t", "timestamp": "at", "entity_key": "id"},
-            "label": {"column": "y", "meaning": "yes"},
-            "features": [{"name": "x", "type": "numeric"}],
-            "training": {"split": {"strategy": "time", "holdout": 0.2, "folds": 3, **rules}},
-            "evaluation": {"gates": [{"metric": "roc_auc", "min": 0.6}]},
-            "business": {"currency": "EUR", "decision": "call", "true_positive": 1, "false_positive": -1},
-        }
+    return minimal_spec(
+        source={"table": "t", "timestamp": "at", "entity_key": "id"},
+        training={"split": {"strategy": "time", "holdout": 0.2, "folds": 3, **rules}},
     )
 
 

@@ -9,28 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lifecycle.findings import Verdict, worst
-from lifecycle.spec import ModelSpec
 from lifecycle.twins import ODD_NUMBERS, ODD_TEXTS, SCORE_TOLERANCE, judge_twin, probing_rows, raw_columns
+from tests.minimal_spec import minimal_spec
 
 pytestmark = pytest.mark.requirement("R2.3")
 
-SPEC = ModelSpec.model_validate(
-    {
-        "name": "m",
-        "description": "d",
-        "owner": {"team": "t", "contact": "c"},
-        "tier": "main",
-        "sensitivity": "non_sensitive",
-        "source": {"table": "t", "timestamp": "at", "entity_key": "id"},
-        "label": {"column": "y", "meaning": "yes"},
-        "features": [
-            {"name": "x", "type": "numeric"},
-            {"name": "kind", "type": "categorical"},
-            {"name": "z", "type": "numeric"},
-        ],
-        "evaluation": {"gates": [{"metric": "roc_auc", "min": 0.6}]},
-        "business": {"currency": "EUR", "decision": "call", "true_positive": 1, "false_positive": -1},
-    }
+SPEC = minimal_spec(
+    source={"table": "t", "timestamp": "at", "entity_key": "id"},
+    features=[
+        {"name": "x", "type": "numeric"},
+        {"name": "kind", "type": "categorical"},
+        {"name": "z", "type": "numeric"},
+    ],
 )
 FRAME = pd.DataFrame({"x": [1.5, 2.0], "kind": ["a", "b"], "z": [7, 8], "y": [0, 1]})
 

@@ -9,30 +9,19 @@ import pytest
 
 from lifecycle.distribution import SKETCH, WindowState
 from lifecycle.findings import Verdict
-from lifecycle.spec import ModelSpec
 from lifecycle.window_quality import judge_duplicates, judge_freshness, judge_schema, judge_values, judge_volume
+from tests.minimal_spec import minimal_spec
 
 pytestmark = pytest.mark.requirement("R5.5")
 
-SPEC = ModelSpec.model_validate(
-    {
-        "name": "m",
-        "description": "d",
-        "owner": {"team": "t", "contact": "c"},
-        "tier": "main",
-        "sensitivity": "non_sensitive",
-        "source": {"table": "t", "timestamp": "ts", "entity_key": "id"},
-        "label": {"column": "y", "meaning": "yes"},
-        "features": [
-            {"name": "x", "type": "numeric", "min": 0, "max": 10},
-            {"name": "free", "type": "numeric"},
-            {"name": "c", "type": "categorical", "values": ["a", "b"]},
-            {"name": "open", "type": "categorical"},
-        ],
-        "quality": {"range_mostly": 0.99},
-        "evaluation": {"gates": [{"metric": "roc_auc", "min": 0.6}]},
-        "business": {"currency": "EUR", "decision": "call", "true_positive": 1, "false_positive": -1},
-    }
+SPEC = minimal_spec(
+    features=[
+        {"name": "x", "type": "numeric", "min": 0, "max": 10},
+        {"name": "free", "type": "numeric"},
+        {"name": "c", "type": "categorical", "values": ["a", "b"]},
+        {"name": "open", "type": "categorical"},
+    ],
+    quality={"range_mostly": 0.99},
 )
 NUMERIC, CATEGORICAL = ["x", "free"], ["c", "open"]
 
