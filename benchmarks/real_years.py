@@ -3,7 +3,7 @@
     uv run python -m benchmarks.real_years [--only flights|employment] [--picture docs/images/flights-2013.svg]
 
 Flights out of New York in 2013: a model of January to June, its newest fifth held out as the reference, is frozen and then
-looked at every week until the end of the year. Each look estimates its AUC before the labels of the week have come, and a
+looked at every month until the end of the year. Each look estimates its AUC before the labels of the month have come, and a
 later one measures it. Employment in Massachusetts: a model of the first half of 2015, with the second half as reference,
 is looked at every month of 2016 to 2018. The models are scikit-learn's gradient boosting; the looks are those of `run.py
 --pipeline monitor` on the files in configs/models.
@@ -34,6 +34,7 @@ from adapters.model_files import load_model
 from adapters.sample_database import ensure_sample_database
 from adapters.source import fetch
 from benchmarks.watching import ROOT, VERSION, Watch, alarms, answered
+from lifecycle.drift import MEASURES
 from lifecycle.estimation import estimate_performance
 from lifecycle.evaluation import Estimate
 from lifecycle.findings import Finding, Verdict
@@ -44,6 +45,8 @@ from lifecycle.spec import Duration, ModelSpec
 
 MOST_CATEGORIES = 200
 """Of a category; rarer ones count as missing to the model, which takes no more than 255."""
+SHOWN = 10
+"""Features in the picture, those whose drift matters most to the score."""
 
 
 def boosted(spec: ModelSpec, rows: pd.DataFrame, seed: int = 0) -> Any:
@@ -145,8 +148,8 @@ def watched(spec: ModelSpec, held: pd.DataFrame, fitted: pd.DataFrame, traffic: 
     return Story(spec.name, reference, tuple(looks))
 
 
-def flights(url: str, *, last: datetime = datetime(2013, 12, 31, tzinfo=UTC)) -> Story:
-    """The model of January to June, week by week from July on."""
+def flights(url: str, *, last: datetime = datetime(2014, 1, 1, tzinfo=UTC)) -> Story:
+    """The model of January to June, month by month from July on."""
     spec = load_model("flight_delay")
     frozen = datetime(2013, 7, 1, tzinfo=UTC)
     rows = _rows(spec, url, datetime(2013, 1, 1, tzinfo=UTC), last)
@@ -157,15 +160,13 @@ def flights(url: str, *, last: datetime = datetime(2013, 12, 31, tzinfo=UTC)) ->
     return watched(spec, before.iloc[place:], before.iloc[:place], rows[at >= frozen], ends)
 
 
-def employment(url: str, *, last: datetime = datetime(2019, 1, 1, tzinfo=UTC)) -> Story:
-    """The model of 2015, month by month from 2016 on."""
+def employment(url: str, *, every: int = 1) -> Story:
+    """The model of 2015, month by month (or every so many months) from 2016 to 2018."""
     spec = load_model("employment")
-    monthly = spec.monitoring.model_copy(update={"window": Duration("1mo")})
-    spec = spec.model_copy(update={"monitoring": monthly})
-    first, half, start = (datetime(2015, 1, 1, tzinfo=UTC), datetime(2015, 7, 1, tzinfo=UTC), datetime(2016, 1, 1, tzinfo=UTC))  # fmt: skip
-    rows = _rows(spec, url, first, last)
+    half, start, last = (datetime(year, month, 1, tzinfo=UTC) for year, month in ((2015, 7), (2016, 1), (2019, 1)))
+    rows = _rows(spec, url, datetime(2015, 1, 1, tzinfo=UTC), last)
     at = rows[spec.source.timestamp]
-    ends = list(_moments(spec.monitoring.window, start, last))
+    ends = list(_moments(spec.monitoring.window, start, last))[every - 1 :: every]
     return watched(spec, rows[(at >= half) & (at < start)], rows[at < half], rows[at >= start], ends)
 
 
@@ -220,6 +221,43 @@ def show(story: Story, console: Console) -> dict[str, Any]:
         "degradation_told": sum(any(finding.measure.endswith("_degradation") for _, finding in look.told) for look in story.looks),
         "biased": {f"{measure} {subject}": count for (measure, subject), count in bias.most_common(8)},
     }  # fmt: skip
+
+
+def draw(story: Story, path: Path) -> None:
+    """Draw AUC before and after labels, and how far each feature that matters most has gone, month by month."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    months = [f"{story.reference.spec.monitoring.window.before(look.end):%b}" for look in story.looks]
+    places = np.arange(len(months))
+    figure, (above, below) = plt.subplots(2, 1, figsize=(8, 6.4), sharex=True, layout="constrained")
+    estimates = [look.estimated for look in story.looks]
+    values = np.array([one.value or np.nan for one in estimates])
+    reach = np.abs(np.array([[one.low or np.nan, one.high or np.nan] for one in estimates]).T - values)
+    above.axhline(story.reference_auc, color="#777", linestyle=":", label="reference (held out, to the end of June)")
+    above.errorbar(places, values, reach, fmt="o", color="#1565c0", capsize=4, label="estimated before labels, 95 % interval")
+    above.plot(places, [look.measured for look in story.looks], "s-", color="#c62828", label="measured after labels")
+    above.set_ylabel("ROC AUC")
+    above.set_title("A flight model frozen at the end of June 2013")
+    above.legend(fontsize="small")
+    told = [
+        {finding.subject: finding.value for finding in look.report.areas["drift"] if finding.measure in MEASURES.values()}
+        for look in story.looks
+    ]
+    weight = Counter(name for look in story.looks for name, share in look.report.contributions for _ in range(round(1e3 * share)))
+    names = [name for name, _ in weight.most_common(SHOWN) if name in told[0]]
+    cells = np.array([[month.get(name) or np.nan for month in told] for name in [*names, "score", "label"]])
+    image = below.imshow(cells, aspect="auto", cmap="Oranges", norm=mpl.colors.LogNorm(0.03, 3))
+    for (row, column), value in np.ndenumerate(cells):
+        below.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize="x-small", color="white" if value > 1 else "black")
+    below.set_yticks(np.arange(len(cells)), [*names, "score", "label"], fontsize="small")
+    below.set_xticks(places, months)
+    below.set_title("distance from the reference (threshold 0.1)", fontsize="medium")
+    figure.colorbar(image, ax=below)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
 
 
 def main() -> None:
