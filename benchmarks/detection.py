@@ -10,7 +10,8 @@ what would open an alert by configs/policies/alerting.yaml counts: a planted thi
 column in its own area at the end of the first window that holds it (or its labels), and any alert in a quiet week is a
 false alarm, but for bias that is there: experience goes with what makes members stay, so that decisions differ between its
 groups by more than the model file accepts, in the reference too; such weeks are counted as `standing_bias`. Beside it Evidently's presets on the same weeks, deciding by their own tests: `DataDriftPreset` with
-`ClassificationPreset`, and apart from them `DataSummaryPreset`, against a sample of the reference as large as the window.
+`ClassificationPreset`, and apart from them `DataSummaryPreset` in every fourth week, against a sample of the reference as
+large as the window.
 
 Prints tables, then one line of JSON: `planted`, `found`, `false_alarms`, `quiet_model_weeks`, and the same for `peer`
 (and for `peer_with_summary`).
@@ -27,7 +28,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -74,8 +75,10 @@ VOLUMES = (5_000, 2_000, 10_000, 5_000, 1_000, 20_000, 5_000, 10_000)
 """Predictions a week, from model to model."""
 NOISES = (0.0, 0.0, 0.05, 0.1)
 """Share of labels that are wrong."""
-LEAST_PLANTED = 5_000
-"""Models with fewer rows a week only have quiet weeks: what is planted is meant to be seen in one window."""
+WITH_PLANTED = (0, 2, 3)
+"""Models in which things are planted, with 5,000 rows a week or more: they are meant to be seen in one window."""
+SUMMARY_EVERY = 4
+"""Evidently's data summary takes as long as all the rest together: it is asked in every fourth week."""
 THRESHOLD = 0.3
 OPEN = ("industry", "first_template")
 """Categories without a closed list: new ones come all the time."""
@@ -262,10 +265,10 @@ class Peer:
     """Evidently's presets beside us, as they decide by themselves."""
 
     ground: Ground
-    _kept: dict[int, pd.DataFrame] = field(default_factory=dict)
+    _asked: int = 0
 
-    def failed(self, record: pd.DataFrame, labelled: pd.DataFrame) -> tuple[list[str], list[str]]:
-        """Columns (or measures) whose tests failed: of drift and classification, and of the data summary.
+    def failed(self, record: pd.DataFrame, labelled: pd.DataFrame) -> tuple[list[str], list[str] | None]:
+        """Columns (or measures) whose tests failed: of drift and classification, and of the data summary where asked.
 
         Parameters
         ----------
@@ -298,9 +301,13 @@ class Peer:
                     if test["status"].value == "FAIL"
                 ]
 
-            names, sample = spec.feature_names, self._sample(len(record))
+            names = spec.feature_names
+            before = before.sample(min(len(record), len(before)), random_state=0)
+            self._asked += 1
             drifted = run(DataDriftPreset(), plain, record[names], before[names])
-            summary = run(DataSummaryPreset(), plain, record[names], sample[names])
+            summary = None
+            if self._asked % SUMMARY_EVERY == 0:
+                summary = run(DataSummaryPreset(), plain, record[names], before[names])
             now, then = (
                 pd.DataFrame(
                     {
@@ -314,17 +321,22 @@ class Peer:
             classes = run(ClassificationPreset(), classed, now, then) if len(now) else []
             return [*drifted, *(f"classification {one}" for one in classes)], summary
 
-    def _sample(self, rows: int) -> pd.DataFrame:
-        if rows not in self._kept:
-            self._kept = {rows: self.ground.reference.rows.sample(rows, random_state=0)}
-        return self._kept[rows]
-
 
 def is_failed(planted: Planted, failed: Sequence[str]) -> bool:
     """Whether a failed test tells of what was planted; the presets do not look at groups."""
     if planted.kind == "concept drift":
         return any(one.startswith("classification ") for one in failed)
     return planted.kind != "bias" and planted.subject in failed
+
+
+def by_peer(
+    failed: tuple[list[str], list[str] | None] | None, judge: Callable[[list[str]], bool]
+) -> tuple[bool | None, bool | None]:
+    """What its tests say, without and with the data summary; None of what was not asked."""
+    if failed is None:
+        return None, None
+    alone, summary = failed
+    return judge(alone), None if summary is None else judge(alone + summary)
 
 
 @dataclass(frozen=True)
@@ -380,22 +392,20 @@ def run_model(number: int, quiet_weeks: int, *, peer: bool = True, only: Sequenc
 
     def quiet(found: Any, failed: Any) -> Week:
         return Week(
-            None, ground.volume, bool(found), bool(failed[0]) if failed else None,
-            bool(failed[0] or failed[1]) if failed else None,
+            None, ground.volume, bool(found), *by_peer(failed, bool),
             tuple(f"{area}: {finding.reason}" for area, _, finding in found), len(told(found)),
         )  # fmt: skip
 
     def there(planted: Planted, found: Any, failed: Any) -> Week:
         return Week(
-            planted, ground.volume, is_found(planted, found), is_failed(planted, failed[0]) if failed else None,
-            is_failed(planted, failed[0] + failed[1]) if failed else None,
+            planted, ground.volume, is_found(planted, found), *by_peer(failed, partial(is_failed, planted)),
             tuple(f"{area}: {finding.measure} {finding.subject}" for area, _, finding in found),
         )  # fmt: skip
 
     for week in range(quiet_weeks):
         weeks.append(ground.week(week))
         results.append(look(watch, weeks, week, quiet))
-    if ground.volume < LEAST_PLANTED:
+    if number not in WITH_PLANTED:
         return results
     onset = end_of(quiet_weeks - 1)
     plans = planted_in(onset)
@@ -482,7 +492,7 @@ def _counts(weeks: Sequence[Week]) -> list[str]:
     found = [str(sum(week.ours for week in weeks))]
     for name in ("peer", "peer_summary"):
         known = [getattr(week, name) for week in weeks if getattr(week, name) is not None]
-        found.append(str(sum(known)) if known else "–")
+        found.append(f"{sum(known)} of {len(known)}" if known else "–")
     return found
 
 

@@ -139,7 +139,9 @@ def fill(place: Path, models: int, spec: ModelSpec, bases: dict[bool, Path]) -> 
 
 def command(place: Path) -> tuple[list[str], dict[str, str]]:
     """What is measured, and its surroundings."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PRODECKS_", "ZENML_", "MLFLOW_"))}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PRODECKS_", "ZENML_", "MLFLOW_"))
+    }
     surroundings = {
         **kept,
         "HOME": str(place / "home"),

@@ -66,7 +66,9 @@ def boosted(spec: ModelSpec, rows: pd.DataFrame, seed: int = 0) -> Any:
         return np.column_stack(columns)
 
     model = HistGradientBoostingClassifier(
-        categorical_features=[feature.name in places for feature in spec.features], early_stopping=False, random_state=seed
+        categorical_features=[feature.name in places for feature in spec.features],
+        early_stopping=False,
+        random_state=seed,
     ).fit(matrix(rows), rows[spec.label.column])
     return lambda frame: np.asarray(model.predict_proba(matrix(frame))[:, 1])
 
@@ -123,14 +125,21 @@ class Story:
         return value
 
 
-def watched(spec: ModelSpec, held: pd.DataFrame, fitted: pd.DataFrame, traffic: pd.DataFrame, ends: list[datetime]) -> Story:
+def watched(
+    spec: ModelSpec, held: pd.DataFrame, fitted: pd.DataFrame, traffic: pd.DataFrame, ends: list[datetime]
+) -> Story:
     """Fit a model, keep its reference, and look at its traffic at each of some moments."""
     score, threshold = boosted(spec, fitted), threshold_of(spec)
     length = ends[0] - spec.monitoring.window.before(ends[0])
     reference = Reference(spec, VERSION, reference_rows(spec, held, score(held)), threshold, length)
     delay = spec.label.delay.after(ends[0]) - ends[0]
     record = answered(
-        spec, traffic, score(traffic), threshold, traffic[spec.source.timestamp] + pd.Timedelta(delay), spec.training.seed
+        spec,
+        traffic,
+        score(traffic),
+        threshold,
+        traffic[spec.source.timestamp] + pd.Timedelta(delay),
+        spec.training.seed,
     )
     watch, looks = Watch(spec, reference), []
     for end in ends:
@@ -189,7 +198,14 @@ def _ns(moment: datetime) -> int:
 def show(story: Story, console: Console) -> dict[str, Any]:
     """Print each look; the figures."""
     table = Table(title=f"{story.name}: reference of {len(story.reference.rows):,} rows, AUC {story.reference_auc:.3f}")
-    for head in ("window ends", "rows", "AUC estimated before labels", "AUC measured", "drift told of", "told beside drift"):
+    for head in (
+        "window ends",
+        "rows",
+        "AUC estimated before labels",
+        "AUC measured",
+        "drift told of",
+        "told beside drift",
+    ):
         table.add_column(head, justify="right" if head in ("rows", "AUC measured") else "left")
     covered = 0
     for look in story.looks:
@@ -237,21 +253,37 @@ def draw(story: Story, path: Path) -> None:
     values = np.array([one.value or np.nan for one in estimates])
     reach = np.abs(np.array([[one.low or np.nan, one.high or np.nan] for one in estimates]).T - values)
     above.axhline(story.reference_auc, color="#777", linestyle=":", label="reference (held out, to the end of June)")
-    above.errorbar(places, values, reach, fmt="o", color="#1565c0", capsize=4, label="estimated before labels, 95 % interval")
+    above.errorbar(
+        places, values, reach, fmt="o", color="#1565c0", capsize=4, label="estimated before labels, 95 % interval"
+    )
     above.plot(places, [look.measured for look in story.looks], "s-", color="#c62828", label="measured after labels")
     above.set_ylabel("ROC AUC")
     above.set_title("A flight model frozen at the end of June 2013")
     above.legend(fontsize="small")
     told = [
-        {finding.subject: finding.value for finding in look.report.areas["drift"] if finding.measure in MEASURES.values()}
+        {
+            finding.subject: finding.value
+            for finding in look.report.areas["drift"]
+            if finding.measure in MEASURES.values()
+        }
         for look in story.looks
     ]
-    weight = Counter(name for look in story.looks for name, share in look.report.contributions for _ in range(round(1e3 * share)))
+    weight = Counter(
+        name for look in story.looks for name, share in look.report.contributions for _ in range(round(1e3 * share))
+    )
     names = [name for name, _ in weight.most_common(SHOWN) if name in told[0]]
     cells = np.array([[month.get(name) or np.nan for month in told] for name in [*names, "score", "label"]])
     image = below.imshow(cells, aspect="auto", cmap="Oranges", norm=mpl.colors.LogNorm(0.03, 3))
     for (row, column), value in np.ndenumerate(cells):
-        below.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize="x-small", color="white" if value > 1 else "black")
+        below.text(
+            column,
+            row,
+            f"{value:.2f}",
+            ha="center",
+            va="center",
+            fontsize="x-small",
+            color="white" if value > 1 else "black",
+        )
     below.set_yticks(np.arange(len(cells)), [*names, "score", "label"], fontsize="small")
     below.set_xticks(places, months)
     below.set_title("distance from the reference (threshold 0.1)", fontsize="medium")
