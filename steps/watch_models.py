@@ -132,10 +132,11 @@ def _put_on_record(
     seen: Seen, report: Report, facts: dict[str, str], run: RunRecord, past: list[RunRecord], ops: OpsStore
 ) -> dict[str, Any]:
     areas = dict(report.areas)
-    if seen.current.rows and past:
-        newest = max(past, key=lambda one: one.started_at)
-        before = [one.finding for one in ops.findings(newest.run_id)]
-        over = settled(before, report.findings, seen.window)
+    # An earlier window that is looked at later ends nothing.
+    earlier = [one for one in past if datetime.fromisoformat(one.facts["end"]) <= seen.current.window.end]
+    if seen.current.rows and earlier:
+        newest = max(earlier, key=lambda one: (one.facts["end"], one.started_at))
+        over = settled([one.finding for one in ops.findings(newest.run_id)], report.findings, seen.window)
         if over:
             areas["over"] = over
     for area, findings in areas.items():

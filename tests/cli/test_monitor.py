@@ -176,6 +176,8 @@ def test_a_look_that_was_killed_is_done_again(watched: Watched, monkeypatch: pyt
     assert (ended.state.value, len(watched.world.ops.findings(model="churn"))) == ("interrupted", before)
     again = look(watched, 1, "--window", "3d", "--json")
     assert (again.code, again.json["state"]) == (0, "monitored")
+    # Later windows had findings, and a look back ends none of them.
+    assert "over" not in {one["area"] for one in again.json["findings"]}
 
 
 def test_a_reference_that_is_gone_is_told_and_the_rest_is_judged(watched: Watched):

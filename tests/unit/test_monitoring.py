@@ -399,3 +399,17 @@ def test_contributions_rank_what_drifts_by_what_the_score_goes_with():
     shares = dict(report.contributions)
     assert shares["activity"] > 0.8
     assert next(one.subject for one in report.areas["drift"]) == "activity"
+
+
+@pytest.mark.requirement("R5.2", "R5.4")
+def test_labels_that_need_time_are_looked_for_in_the_window_that_has_had_it():
+    labelled = Window.before(END - timedelta(days=14), WEEK)
+    matured = Observed(SPEC, labelled, None, 1_500, features=False)
+    matured.add(traffic(people(1_500, 11), labelled))
+    report = look(replace(seen(week(label=math.nan)), matured=matured))
+    assert found(report, "labelled_share").value == 1
+    assert found(report, "roc_auc").window == labelled.words
+    assert found(report, "roc_auc_degradation").verdict is Verdict.PASS
+    assert found(report, "estimated_roc_auc_loss").window == Window.before(END, WEEK).words
+    assert found(report, "equal_opportunity_difference", "gender").verdict is Verdict.PASS
+    assert bad(report) == set()
