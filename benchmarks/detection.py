@@ -106,8 +106,8 @@ def planted_in(onset: datetime) -> list[MemberPlan]:
     )
     concepts = (
         ConceptDrift("sessions_30d", onset, -1.0),
-        ConceptDrift("tenure_months", onset, -1.0),
-        ConceptDrift("sessions_trend", onset, -1.0),
+        ConceptDrift("tenure_months", onset, -2.5),
+        ConceptDrift("sessions_trend", onset, -2.5),
     )
     biases = (
         Bias("gender", "female", 1.0, onset),
@@ -243,7 +243,7 @@ def is_found(planted: Planted, found: Iterable[tuple[str, str, Finding]]) -> boo
         if planted.kind == "concept drift":
             hit = area == "model" and finding.measure.endswith("_degradation")
         elif planted.kind == "bias":
-            hit = area == "bias" and attribute in subjects and finding.measure.endswith("_change")
+            hit = area == "bias" and attribute in subjects
         else:
             hit = area == {"drift": "drift", "break": "quality"}[planted.kind] and finding.subject == planted.subject
         if hit:

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lifecycle.distances import proportions_p_value
 from lifecycle.distribution import Categories, Numbers, WindowState
 from lifecycle.drift import ALPHA, Evidence, judge_distance
 from lifecycle.findings import Direction, Finding, Severity, judge
@@ -258,7 +257,9 @@ def _outliers(usual: Numbers, state: Numbers) -> tuple[float | None, float]:
         for one in (usual, state)
     ]
     rise = counts[1] / state.known - counts[0] / usual.known
-    return rise, proportions_p_value((counts[0], counts[1]), (usual.known, state.known))
+    # Exact (Fisher, 1935): outliers are too few for a normal distribution.
+    chance = stats.hypergeom.sf(counts[1] - 1, usual.known + state.known, sum(counts), state.known)
+    return rise, float(chance)
 
 
 def _constant(usual: Numbers | Categories, state: Numbers | Categories) -> tuple[float | None, float]:

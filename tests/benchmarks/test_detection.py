@@ -25,7 +25,7 @@ def alarm(area, measure, subject):
         ("break", "age_years", alarm("quality", "missing_share", "age_years"), True),
         ("break", "age_years", alarm("drift", "wasserstein_distance", "age_years"), False),
         ("bias", "gender=female", alarm("bias", "equal_opportunity_difference_change", "gender × region"), True),
-        ("bias", "gender=female", alarm("bias", "equal_opportunity_difference", "gender"), False),
+        ("bias", "gender=female", alarm("model", "equal_opportunity_difference", "gender"), False),
         ("bias", "gender=female", alarm("bias", "equal_opportunity_difference_change", "region"), False),
         ("concept drift", "tenure_months", alarm("model", "roc_auc_degradation", "all rows"), True),
         ("concept drift", "tenure_months", alarm("model", "estimate_coverage", "roc_auc"), False),

@@ -161,3 +161,17 @@ def test_values_that_are_always_new_are_no_finding():
     )
     (found,) = (f for f in judge_values(SPEC, now, usual, window="w") if f.measure == "unseen_share")
     assert (found.value, found.verdict) == (1.0, Verdict.PASS)
+
+
+def test_a_few_outliers_more_than_usual_are_tested_exactly():
+    """17 of 1,000 beside 45 of 8,000: the normal approximation takes them for no chance (p 1e-5), and they are (6e-4)."""
+    usual, now = (
+        WindowState.of(frame(rows, free=np.append(np.full(odd, 99.0), np.linspace(-1, 1, rows - odd))), NUMERIC, CATEGORICAL)
+        for rows, odd in ((8_000, 45), (1_000, 17))
+    )
+    (found,) = (
+        f for f in judge_values(SPEC, now, usual, window="w", alpha=0.001)
+        if (f.subject, f.measure) == ("free", "outlier_share_rise")
+    )  # fmt: skip
+    assert found.verdict is Verdict.PASS
+    assert found.value == pytest.approx(17 / 1_000 - 45 / 8_000)
