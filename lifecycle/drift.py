@@ -34,8 +34,27 @@ ALPHA = 0.01
 """Chance that a window without any drift is told as one with: over all of its columns together."""
 MIN_BLOCKS = 5
 """Weeks of the reference from which its own variation is estimated; the variance of fewer says little."""
+_SURE = 0.01
+"""Chance that the reference's weeks hold less sampling noise than is taken off."""
 # Powers of the difference between two distributions that the distances grow with.
 _DEGREE = {"wasserstein_distance": 1.0, "kl_divergence": 0.5}
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """What chance alone makes of a distance's squared norm: a chi-square over its degrees of freedom, times a mean.
+
+    Parameters
+    ----------
+    freedom
+        Degrees of freedom, 1 or more.
+    own, current
+        Mean of it, for a week of the reference against the others, and for the window against the reference.
+    """
+
+    freedom: int
+    own: float
+    current: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +67,13 @@ class Evidence:
         Chance of as large a difference if all rows came from one distribution, 0..1.
     own_distances
         The same distance of each of the reference's own weeks from its other weeks; empty when there are none.
+    sampling
+        What chance alone makes of these distances, where that is known.
     """
 
     p_value: float
     own_distances: tuple[float, ...] = ()
+    sampling: Sampling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,13 +205,19 @@ def compare_frames(
     return in_threads(compare, [*numeric, *categorical], threads)
 
 
-def own_limit(own_distances: Sequence[float], alpha: float, degree: float = 1.0) -> float | None:
+def own_limit(
+    own_distances: Sequence[float], alpha: float, degree: float = 1.0, sampling: Sampling | None = None
+) -> float | None:
     """How far a further week of the reference would lie from it at most, but for a chance of alpha.
 
     The weeks are taken as differing from their common distribution by independent Gaussian deviations. The square of
     the difference's norm is then a weighted sum of chi-squares, and of all such sums with one mean, that of a single
     chi-square has the heaviest tail (Szekely and Bakirov, 2003): the limit is Student's quantile times the root mean
     square, and holds the level whichever way the weeks differ.
+
+    Where many categories share a window's rows, most of what its weeks differ by is sampling, whose law is known: what of
+    it is surely in the weeks' mean square is taken off before Student's quantile multiplies the rest, and the window's own
+    share of it is added by its own quantile.
 
     Parameters
     ----------
@@ -199,6 +227,8 @@ def own_limit(own_distances: Sequence[float], alpha: float, degree: float = 1.0)
         Chance, above 0 and at most 0.2, where the bound begins to hold.
     degree
         Power of the distance that is a norm: 1 for Wasserstein, 0.5 for divergences, which grow with the square.
+    sampling
+        What chance alone makes of the distances, where that is known.
 
     Returns
     -------
@@ -209,8 +239,14 @@ def own_limit(own_distances: Sequence[float], alpha: float, degree: float = 1.0)
     if len(norms) < MIN_BLOCKS:
         return None
     mean_square = math.fsum(norm * norm for norm in norms) / len(norms)
-    limit: float = float(stats.t.isf(alpha / 2, len(norms) - 1)) * math.sqrt(mean_square)
-    return float(limit ** (1 / degree))
+    chance = 0.0
+    if sampling is not None:
+        freedom = len(norms) * sampling.freedom
+        sure = sampling.own * float(stats.chi2.ppf(_SURE, freedom)) / freedom
+        mean_square = max(0.0, mean_square - sure)
+        chance = sampling.current * float(stats.chi2.isf(alpha, sampling.freedom)) / sampling.freedom
+    reach = float(stats.t.isf(alpha / 2, len(norms) - 1))
+    return float(math.sqrt(chance + reach * reach * mean_square) ** (1 / degree))
 
 
 def judge_drift(
@@ -270,7 +306,9 @@ def judge_columns(
     window
         The two windows, in words.
     alpha
-        Chance of any false finding in a window without drift; shared out over two tests for each column.
+        Chance of any false finding in a window without drift, where weeks differ by sampling alone; shared out over two
+        tests for each column. Where they wander besides, it is `ALPHA` if that is more: of few weeks, a smaller chance
+        asks for a limit that hides real drift.
 
     Returns
     -------
@@ -278,10 +316,19 @@ def judge_columns(
         For each column its distance, then ``missing_share_change``.
     """
     each = alpha / max(1, 2 * len(drifts))
+    own = max(alpha, ALPHA) / max(1, len(drifts))
     findings: list[Finding] = []
     for drift in drifts:
         found = judge_distance(
-            drift.column, drift.measure, drift.distance, threshold, drift.rows, window, drift.evidence, each
+            drift.column,
+            drift.measure,
+            drift.distance,
+            threshold,
+            drift.rows,
+            window,
+            drift.evidence,
+            each,
+            own_alpha=own,
         )
         told = _categories_told(drift)
         findings.append(replace(found, reason=f"{found.reason}; {told}") if told else found)
@@ -311,6 +358,7 @@ def judge_distance(
     evidence: Evidence | None,
     alpha: float,
     *,
+    own_alpha: float | None = None,
     min_rows: int = MIN_ROWS,
     severity: Severity = Severity.WARNING,
 ) -> Finding:
@@ -323,7 +371,9 @@ def judge_distance(
     evidence
         None leaves the threshold alone to decide.
     alpha
-        Largest p-value that is not chance, and level of the reference's own variation.
+        Largest p-value that is not chance.
+    own_alpha
+        Level of the reference's own variation; None for `alpha`.
     min_rows
         Fewer rows are NO_DATA.
     severity
@@ -347,7 +397,8 @@ def judge_distance(
     if evidence.p_value > alpha:
         told = f"which {rows if rows is not None else 'so few'} rows give by chance (p {evidence.p_value:.2g})"
         return replace(found, verdict=Verdict.PASS, reason=f"{measure} on {subject} is {value:.4g}, {told}")
-    limit = own_limit(evidence.own_distances, alpha, _DEGREE.get(measure, 1.0))
+    level = alpha if own_alpha is None else own_alpha
+    limit = own_limit(evidence.own_distances, level, _DEGREE.get(measure, 1.0), evidence.sampling)
     if limit is not None and value <= limit:
         told = f"no further than the reference's own weeks go ({limit:.4g})"
         return replace(found, verdict=Verdict.PASS, reason=f"{measure} on {subject} is {value:.4g}, {told}")
@@ -395,6 +446,7 @@ def _compare(name: str, reference: Column, current: Column, blocks: Sequence[Col
         cells = number_shares(reference, current)
         others = {"ks_statistic": test.statistic}
         measure, p_value, new, vanished = MEASURES["numeric"], test.p_value, {}, {}
+        sampling = None
         own = tuple(_own_number(reference, block) for block in blocks if isinstance(block, Numbers))
     elif isinstance(reference, Categories) and isinstance(current, Categories):
         cells = category_shares(reference, current)
@@ -402,7 +454,9 @@ def _compare(name: str, reference: Column, current: Column, blocks: Sequence[Col
         others = {}
         measure, p_value = MEASURES["categorical"], homogeneity_p_value(reference, current)
         new, vanished = _only(current, reference), _only(reference, current)
-        own = tuple(_own_category(reference, block) for block in blocks if isinstance(block, Categories))
+        weeks = [block for block in blocks if isinstance(block, Categories)]
+        own = tuple(_own_category(reference, week) for week in weeks)
+        sampling = _sampling(reference, current, weeks)
     else:
         raise TypeError(f"{name} is numeric in one window and categorical in the other; accepted: the same type")
     others |= {
@@ -415,7 +469,7 @@ def _compare(name: str, reference: Column, current: Column, blocks: Sequence[Col
         measure,
         distance if known else None,
         others,
-        Evidence(p_value, own) if known else None,
+        Evidence(p_value, own, sampling) if known else None,
         rows,
         *shares,
         new,
@@ -435,6 +489,20 @@ def _own_number(reference: Numbers, block: Numbers) -> float:
 
 def _own_category(reference: Categories, block: Categories) -> float:
     return kullback_leibler(category_shares(reference.without(block), block))
+
+
+def _sampling(reference: Categories, current: Categories, weeks: Sequence[Categories]) -> Sampling | None:
+    """What chance makes of the divergence, a chi-square over twice the rows of both sides taken together.
+
+    Categories of which a week can expect fewer than five rows are left out: their part has another law.
+    """
+    known = [week.known for week in weeks if 0 < week.known < reference.known]
+    if not known or not current.known:
+        return None
+    common = sum(count * min(known) >= 5 * reference.known for count in reference.counts.values())
+    freedom = max(1, common - 1)
+    own = sum(1 / rows + 1 / (reference.known - rows) for rows in known) / len(known)
+    return Sampling(freedom, freedom / 2 * own, freedom / 2 * (1 / current.known + 1 / reference.known))
 
 
 def _only(here: Categories, there: Categories) -> dict[str, float]:

@@ -225,11 +225,16 @@ def check_estimate(
     *,
     window: str,
     measures: Sequence[str] = ("roc_auc",),
+    reference: Mapping[str, Estimate] | None = None,
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[EstimateCheck]:
     """Hold the estimate against the labels that have arrived, on exactly their rows.
+
+    What scores mean is known no better than the reference's labels say it, and that error is the same in every window, so
+    that windows of many rows would contradict any estimator sooner or later. The reach of the reference's own interval is
+    therefore added to that of the estimate, as of errors that do not average out.
 
     Parameters
     ----------
@@ -241,6 +246,8 @@ def check_estimate(
         The window in words.
     measures
         Which measures are checked.
+    reference
+        Measure: estimate on the rows that the calibration was fitted on, at the same confidence; None leaves its error out.
     """
     outcome = np.asarray(labels, dtype=np.float64)
     known = ~np.isnan(outcome)
@@ -249,9 +256,10 @@ def check_estimate(
         given, threshold, business, calibration, confidence=confidence, resamples=resamples, seed=seed
     )
     truth = measure_performance(outcome[known], given, threshold, business, resamples=0)
+    found = {name: _widened(estimated.metrics[name], (reference or {}).get(name)) for name in measures}
     return [
-        EstimateCheck(name, window, estimated.metrics[name], truth.metrics[name].value, int(known.sum()))
-        for name in measures
+        EstimateCheck(name, window, estimate, truth.metrics[name].value, int(known.sum()))
+        for name, estimate in found.items()
     ]
 
 
@@ -319,6 +327,18 @@ def judge_trust(
         )
         return replace(found, verdict=Verdict.FAIL, reason=reason)
     return replace(found, reason=f"{found.reason}; {told}")
+
+
+def _widened(estimate: Estimate, reference: Estimate | None) -> Estimate:
+    """An estimate whose interval reaches further by what the reference's does; itself where there is none."""
+    if reference is None or reference.value is None or reference.low is None or reference.high is None:
+        return estimate
+    below, above = reference.value - reference.low, reference.high - reference.value
+    return replace(
+        estimate,
+        low=None if estimate.low is None else estimate.low - below,
+        high=None if estimate.high is None else estimate.high + above,
+    )
 
 
 def _half_widths(check: EstimateCheck) -> float:

@@ -30,6 +30,8 @@ from lifecycle.window_quality import judge_duplicates, judge_freshness, judge_va
 
 ALPHA = 0.001
 """Chance that one test tells of a change where there is none; a quiet model is looked at for years."""
+BIAS_ALPHA = 0.005
+"""The same for all tests of bias together: a group has few labels, and a missed rise harms its people."""
 JUDGED = ("roc_auc", "accuracy")
 """Measures whose loss is degradation: of the ranking, and of the decisions."""
 LEAST_LABELLED = 0.5
@@ -48,6 +50,8 @@ NAMES = {
     "type_mismatch_share": "quality_type_mismatch",
     "out_of_range_share": "out_of_range",
     "outlier_share_rise": "outlier_share",
+    "constant": "quality_constant",
+    "unseen_share": "quality_unseen_share",
     "volume_doublings": "volume",
     "age_of_newest_row": "freshness",
     "duplicate_share": "duplicates",
@@ -515,7 +519,7 @@ def _performance(seen: Seen, version: str, reference: Reference, checks: list[Es
     findings += [_beyond_chance(one, reference, measured) for one in degraded]
     mine = check_estimate(
         rows.labels, rows.scores, reference.threshold, spec.business, reference.calibration, window=window,
-        measures=JUDGED, seed=seed,
+        measures=JUDGED, reference=reference.performance, seed=seed,
     )  # fmt: skip
     trusted: dict[str, bool] = {}
     for check in mine:
@@ -632,9 +636,11 @@ def _version_bias(seen: Seen, now: VersionRows, then: VersionRows, reference: Re
     rules, seed = seen.spec.evaluation, seen.spec.training.seed
     groups_now, groups_then = intersections(now.groups), intersections(then.groups)
     findings: list[Finding] = []
-    # One level for all attributes together: more of them must not mean more false alarms.
-    alpha = ALPHA / max(1, len(groups_now))
+    # One level for all attributes together, and one for all their combinations: more of them must not mean more false
+    # alarms, and combinations, which are many, must not blind us to the attributes themselves.
+    combined = len(groups_now) - len(now.groups)
     for name, groups in groups_now.items():
+        alpha = BIAS_ALPHA / 2 / (len(now.groups) if name in now.groups else combined)
         everyone = window_fairness(name, groups, now.labels, now.decisions, rules, seed=seed)
         if seen.matured is seen.current:
             current = everyone

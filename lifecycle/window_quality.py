@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lifecycle.distances import proportions_p_value
 from lifecycle.distribution import Categories, Numbers, WindowState
 from lifecycle.drift import ALPHA, Evidence, judge_distance
 from lifecycle.findings import Direction, Finding, Severity, judge
@@ -22,6 +21,8 @@ from lifecycle.spec import Feature, ModelSpec, NumericFeature
 
 OUTLIERS = 0.01
 """Largest accepted rise of the share of outliers over the reference's."""
+UNSEEN = 0.01
+"""Largest accepted share of rows whose category the reference does not have."""
 FENCE = 3.0
 """Interquartile ranges beyond the quartiles from which a value is "far out" (Tukey, 1977)."""
 DOUBLED = 1.0
@@ -91,16 +92,18 @@ def judge_values(
     window
         In words.
     alpha
-        Chance of any false finding of outliers in a window without more of them.
+        Chance of any false finding, of each kind that is held against the reference.
 
     Returns
     -------
     list of Finding
         For each feature ``missing_share``; ``out_of_range_share`` where a range or a closed list is declared (an
-        infinity is outside any range); ``outlier_share_rise`` of numbers, over the reference's share beyond the same
-        fences.
+        infinity is outside any range). Against the reference ``constant``, 1 where every row has one value though the
+        reference's differ; ``outlier_share_rise`` of numbers, over the reference's share beyond the same fences; and
+        ``unseen_share`` of categories without a closed list, the rows of values that the reference does not have.
     """
     findings = []
+    each = alpha / max(1, len(spec.features))
     for feature in spec.features:
         state = current.columns[feature.name]
         findings.append(
@@ -131,20 +134,18 @@ def judge_values(
                 )
             )
         usual = None if reference is None else reference.columns[feature.name]
+        if usual is None:
+            continue
+        against = [("constant", *_constant(usual, state), 0.0)]
         if isinstance(state, Numbers) and isinstance(usual, Numbers):
-            rise, p_value = _outliers(usual, state)
-            findings.append(
-                judge_distance(
-                    feature.name,
-                    "outlier_share_rise",
-                    rise,
-                    OUTLIERS,
-                    min(usual.known, state.known),
-                    window,
-                    Evidence(p_value),
-                    alpha / max(1, len(spec.numeric)),
-                )
-            )
+            against.append(("outlier_share_rise", *_outliers(usual, state), OUTLIERS))
+        if isinstance(state, Categories) and isinstance(usual, Categories) and outside is None:
+            against.append(("unseen_share", *_unseen(usual, state), UNSEEN))
+        rows = min(usual.known, state.known)
+        findings += [
+            judge_distance(feature.name, measure, value, limit, rows, window, Evidence(p_value), each)
+            for measure, value, p_value, limit in against
+        ]
     return findings
 
 
@@ -256,4 +257,34 @@ def _outliers(usual: Numbers, state: Numbers) -> tuple[float | None, float]:
         for one in (usual, state)
     ]
     rise = counts[1] / state.known - counts[0] / usual.known
-    return rise, proportions_p_value((counts[0], counts[1]), (usual.known, state.known))
+    # Exact (Fisher, 1935): outliers are too few for a normal distribution.
+    chance = stats.hypergeom.sf(counts[1] - 1, usual.known + state.known, sum(counts), state.known)
+    return rise, float(chance)
+
+
+def _constant(usual: Numbers | Categories, state: Numbers | Categories) -> tuple[float | None, float]:
+    """Whether every row has one and the same value, and the chance of it by the reference's share of that value."""
+    if not usual.known or not state.known:
+        return None, math.nan
+    if isinstance(state, Numbers) and isinstance(usual, Numbers):
+        same = state.low == state.high
+        share = float(usual.share_at(state.low) - usual.share_at(state.low, strictly_below=True))
+    else:
+        assert isinstance(state, Categories)
+        assert isinstance(usual, Categories)
+        same = len(state.counts) == 1
+        share = usual.counts.get(next(iter(state.counts)), 0) / usual.known
+    return float(same), share**state.known
+
+
+def _unseen(usual: Categories, state: Categories) -> tuple[float | None, float]:
+    """Share of rows with a value that the reference does not have, and the chance of so many.
+
+    What is still to be seen of a source is about its share of values that were seen once (Good, 1953).
+    """
+    if not usual.known or not state.known:
+        return None, math.nan
+    unseen = sum(count for value, count in state.counts.items() if value not in usual.counts)
+    once = sum(count == 1 for count in usual.counts.values())
+    expected = min(1.0, (once + 1) / usual.known)
+    return unseen / state.known, float(stats.binom.sf(unseen - 1, state.known, expected))

@@ -166,6 +166,38 @@ def test_quiet_windows_are_told_as_drifted_no_more_often_than_stated(spread):
     assert alarms <= stats.binom.isf(0.001, trials, 0.05)
 
 
+def many_categories(rng, shares, rows):
+    counts = rng.multinomial(rows, shares)
+    return WindowState(rows, {"c": Categories(rows, 0, {f"v{n}": int(count) for n, count in enumerate(counts) if count})})
+
+
+@pytest.mark.parametrize(("categories", "spread"), [(2, 0.0), (2, 0.1), (40, 0.0), (40, 0.1), (40, 0.3)])
+def test_quiet_weeks_of_categories_are_told_no_more_often_than_stated(categories, spread):
+    """Weeks that wander along one direction, the worst case, more and less than sampling does."""
+    rng = np.random.default_rng(22)
+    direction, alarms, trials = rng.permutation(np.linspace(-1, 1, categories)), 0, 300
+    for _ in range(trials):
+        weeks = []
+        for _ in range(7):
+            weights = np.exp(spread * rng.normal() * direction)
+            weeks.append(many_categories(rng, weights / weights.sum(), 1_000))
+        drifts = compare_windows(merged(weeks[:6]), weeks[6], weeks[:6])
+        alarms += any(f.verdict is Verdict.WARN for f in judge_columns(drifts, 1e-9, window="w", alpha=0.05))
+    assert alarms <= stats.binom.isf(0.001, trials, 0.05)
+
+
+def test_many_categories_do_not_hide_a_drift_behind_their_sampling_noise():
+    rng = np.random.default_rng(23)
+    shares = np.full(40, 1 / 40)
+    weeks = [many_categories(rng, shares, 1_000) for _ in range(8)]
+    moved = np.append(0.75 * shares, 0.25)
+    (found, _) = judge_columns(
+        compare_windows(merged(weeks), many_categories(rng, moved, 1_000), weeks), 0.1, window="w", alpha=0.001
+    )
+    assert found.verdict is Verdict.WARN
+    assert found.value > 0.2
+
+
 def test_contributions_rank_drift_by_how_much_the_model_leans_on_it():
     ranked = rank_contributions(
         {"a": 0.2, "b": 0.8, "c": 0.5, "d": None, "e": math.nan}, {"a": 0.4, "b": 0.01, "c": -0.1, "d": 1.0, "e": 1.0}

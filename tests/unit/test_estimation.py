@@ -20,6 +20,7 @@ from lifecycle.estimation import (
 )
 from lifecycle.evaluation import Estimate
 from lifecycle.findings import Verdict
+from lifecycle.performance import measure_performance
 from lifecycle.spec import Business
 
 pytestmark = pytest.mark.requirement("R5.4")
@@ -148,3 +149,33 @@ def test_a_sound_estimator_is_told_off_no_more_often_than_stated():
         for _ in range(1_000)
     )
     assert told_off <= stats.binom.isf(0.001, 1_000, 0.01)
+
+
+def test_many_windows_of_a_short_reference_do_not_contradict_a_sound_estimator():
+    """The reference's own luck is in every estimate: 12 windows as large as it, 12 times over."""
+    told_off = {"with the reference's reach": 0, "without": 0}
+    for seed in range(12):
+        labels, scores = quiet(2_000, 1_000 + seed)
+        calibration = fit_score_calibration(labels, scores)
+        known = measure_performance(labels, scores, 0.5, BUSINESS, resamples=100).metrics
+        for name, reference in zip(told_off, (known, None), strict=True):
+            checks = [
+                one
+                for window in range(12)
+                for one in check_estimate(
+                    *quiet(2_000, 100 * seed + window), 0.5, BUSINESS, calibration, window=str(window),
+                    reference=reference, resamples=100,
+                )
+            ]  # fmt: skip
+            told_off[name] += judge_trust(checks, alpha=0.01).verdict is Verdict.FAIL
+    assert told_off["with the reference's reach"] <= 1
+    assert told_off["without"] >= 2
+
+
+def test_a_reference_without_an_interval_widens_nothing():
+    labels, scores = quiet(500, 3)
+    plain, same = (
+        check_estimate(labels, scores, 0.5, BUSINESS, None, window="w", reference=reference)
+        for reference in (None, {"roc_auc": Estimate(0.7)})
+    )
+    assert plain == same

@@ -119,3 +119,59 @@ def test_repeated_keys_are_counted():
     assert (found.value, found.verdict) == (0.5, Verdict.WARN)
     assert judge_duplicates(pd.Series(["a"]), window="w").verdict is Verdict.PASS
     assert judge_duplicates(pd.Series([], dtype=object), window="w").verdict is Verdict.NO_DATA
+
+
+@pytest.mark.parametrize(
+    ("changed", "stuck"),
+    [
+        ({"x": np.full(500, 5.0)}, "x"),
+        ({"open": ["p"] * 500}, "open"),
+        ({"open": ["new"] * 500}, "open"),
+    ],
+)
+def test_a_column_that_is_stuck_at_one_value_is_found(changed, stuck):
+    found = judged(500, **changed)
+    assert [name for (name, measure), f in found.items() if measure == "constant" and f.verdict is Verdict.WARN] == [
+        stuck
+    ]
+
+
+def test_a_column_that_hardly_varies_may_be_constant_by_chance():
+    usual = pd.DataFrame({"x": [1.0] * 5 + [0.0] * 995, "free": 0.0, "c": "a", "open": "p"})
+    now = pd.DataFrame({"x": [0.0] * 500, "free": 0.0, "c": "a", "open": "p"})
+    states = [WindowState.of(rows, NUMERIC, CATEGORICAL) for rows in (now, usual)]
+    found = [f for f in judge_values(SPEC, *states, window="w") if f.measure == "constant"]
+    assert [(f.subject, f.value, f.verdict) for f in found] == [
+        (name, 1.0, Verdict.PASS) for name in ("x", "free", "c", "open")
+    ]
+
+
+@pytest.mark.parametrize(("new", "verdict"), [(0, Verdict.PASS), (8, Verdict.PASS), (40, Verdict.WARN)])
+def test_values_that_the_reference_has_never_had_are_found_where_no_list_is_declared(new, verdict):
+    found = judged(1_000, open=["#REF!"] * new + ["p"] * (1_000 - new))
+    assert found["open", "unseen_share"].verdict is verdict
+    assert found["open", "unseen_share"].value == pytest.approx(new / 1_000)
+    assert ("c", "unseen_share") not in found
+
+
+def test_values_that_are_always_new_are_no_finding():
+    usual, now = (
+        WindowState.of(frame(rows, open=[f"{rows}-{row}" for row in range(rows)]), NUMERIC, CATEGORICAL)
+        for rows in (5_000, 1_000)
+    )
+    (found,) = (f for f in judge_values(SPEC, now, usual, window="w") if f.measure == "unseen_share")
+    assert (found.value, found.verdict) == (1.0, Verdict.PASS)
+
+
+def test_a_few_outliers_more_than_usual_are_tested_exactly():
+    """17 of 1,000 beside 45 of 8,000: the normal approximation takes them for no chance (p 1e-5), and they are (6e-4)."""
+    usual, now = (
+        WindowState.of(frame(rows, free=np.append(np.full(odd, 99.0), np.linspace(-1, 1, rows - odd))), NUMERIC, CATEGORICAL)
+        for rows, odd in ((8_000, 45), (1_000, 17))
+    )
+    (found,) = (
+        f for f in judge_values(SPEC, now, usual, window="w", alpha=0.001)
+        if (f.subject, f.measure) == ("free", "outlier_share_rise")
+    )  # fmt: skip
+    assert found.verdict is Verdict.PASS
+    assert found.value == pytest.approx(17 / 1_000 - 45 / 8_000)
