@@ -18,7 +18,7 @@ import math
 import os
 import urllib.parse
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -34,6 +34,7 @@ from adapters.prediction_columns import (
     Span,
     batch_of,
     feature_columns,
+    feature_name,
     is_feature,
     labelled,
     nanoseconds,
@@ -337,7 +338,12 @@ class PredictionArchive:
         yield from self.entries(after, features=False)
 
     def scan(
-        self, model: str, start: datetime, end: datetime, damaged: list[str] | None = None
+        self,
+        model: str,
+        start: datetime,
+        end: datetime,
+        damaged: list[str] | None = None,
+        only: Collection[str] | None = None,
     ) -> pa.RecordBatchReader:
         """A model's predictions of a window, each with its outcome; those of a day come in the order of the record.
 
@@ -353,6 +359,8 @@ class PredictionArchive:
             First moment, and the first one after the window; with a time zone.
         damaged
             When given, a damaged part is told here, and the rest is read all the same.
+        only
+            Features that are read, by their own names; None for all.
 
         Returns
         -------
@@ -370,8 +378,9 @@ class PredictionArchive:
 
         window = _window(start, end)
         survey = self._survey(model, window, damaged)
-        columns = schema_of("predictions", survey.features)
-        schema = schema_of("predictions", survey.features, labels=True)
+        features = {one for one in survey.features if only is None or feature_name(one) in only}
+        columns = schema_of("predictions", features)
+        schema = schema_of("predictions", features, labels=True)
 
         def batches() -> Iterator[pa.RecordBatch]:
             outcomes = self._joined(model, window, survey, damaged)

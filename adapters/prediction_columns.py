@@ -87,6 +87,11 @@ def _feature(column: str) -> tuple[str, bool]:
     return column.removeprefix(CATEGORICAL if text else NUMERIC), text
 
 
+def feature_name(column: str) -> str:
+    """The feature that a column holds."""
+    return _feature(column)[0]
+
+
 def is_feature(column: str) -> bool:
     """Whether a column holds a feature."""
     return column.startswith((NUMERIC, CATEGORICAL))

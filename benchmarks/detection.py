@@ -45,6 +45,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.watching import VERSION, Watch, alarms, answered, told
+from lifecycle.bias import BETWEEN
 from lifecycle.fairness import RATES
 from lifecycle.findings import Finding
 from lifecycle.members import (
@@ -202,10 +203,7 @@ class Ground:
         """The record of a week after the reference's, the first being 0; quiet without a plan."""
         seed = 1_000 * (self.number + 1) + number
         size = round(self.volume * float(np.random.default_rng(seed).lognormal(0, 0.1)))
-        plan = plan or MemberPlan()
-        noisy = MemberPlan(
-            plan.drifts, plan.concept_drifts, plan.biases, plan.breaks, self.noise, plan.base_log_odds, plan.signal
-        )
+        noisy = replace(plan or MemberPlan(), label_noise=self.noise)
         rows = self._table(noisy, FIT + HELD + number, 1, size)
         rng = np.random.default_rng(seed)
         late = np.where(rng.random(size) < 0.05, 1 + 2 * rng.random(size), 0.3 + 0.7 * rng.random(size))
@@ -239,7 +237,7 @@ def is_found(planted: Planted, found: Iterable[tuple[str, str, Finding]]) -> boo
     """Whether an alarm tells of what was planted: in its area, on its own column."""
     attribute = planted.subject.split("=")[0]
     for area, _, finding in found:
-        subjects = finding.subject.split(" × ")
+        subjects = finding.subject.split(BETWEEN)
         if planted.kind == "concept drift":
             hit = area == "model" and finding.measure.endswith("_degradation")
         elif planted.kind == "bias":

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
@@ -45,12 +46,16 @@ def intersections(attributes: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.o
     """
     names = {name: group_names(values) for name, values in attributes.items()}
     found = dict(names)
+    coded = {name: pd.factorize(groups) for name, groups in names.items()}
     for size in range(2, len(names) + 1):
         for chosen in combinations(names, size):
-            rows = zip(*(names[name] for name in chosen), strict=True)
-            joined = np.empty(len(names[chosen[0]]), dtype=object)
-            joined[:] = [BETWEEN.join(groups) for groups in rows]
-            found[BETWEEN.join(chosen)] = joined
+            codes, groups = coded[chosen[0]]
+            for name in chosen[1:]:
+                more, others = coded[name]
+                there, codes = np.unique(codes * len(others) + more, return_inverse=True)
+                pairs = zip(groups[there // len(others)], others[there % len(others)], strict=True)
+                groups = np.array([BETWEEN.join(pair) for pair in pairs], dtype=object)
+            found[BETWEEN.join(chosen)] = groups[codes]
     return found
 
 

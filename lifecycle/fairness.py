@@ -119,8 +119,9 @@ class AttributeFairness:
 
 def group_names(values: ArrayLike) -> NDArray[np.object_]:
     """Each row's group as text; null is a group of its own, `MISSING_GROUP`."""
-    column = pd.Series(values).astype(object)
-    return column.where(column.notna(), MISSING_GROUP).astype(str).to_numpy(dtype=object)
+    codes, found = pd.factorize(pd.Series(values).astype(object))
+    # The last name is where code -1, of a null, points.
+    return np.array([*(str(value) for value in found), MISSING_GROUP], dtype=object)[codes]
 
 
 def attribute_fairness(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -149,25 +149,29 @@ def _observed(
     damaged: list[str], *, features: bool = True,
 ) -> Observed:  # fmt: skip
     observed = Observed(spec, window, reference, rows, features=features)
-    for frame in _frames(spec, window, archive, damaged):
+    only = None if features else {attribute.column for attribute in spec.sensitive}
+    for frame in _frames(spec, window, archive, damaged, only):
         observed.add(frame)
     return observed
 
 
-def _frames(spec: ModelSpec, window: Window, archive: PredictionArchive, damaged: list[str]) -> Iterator[pd.DataFrame]:
-    """The window in parts that fit into memory, features under their own names."""
+def _frames(
+    spec: ModelSpec, window: Window, archive: PredictionArchive, damaged: list[str],
+    only: Collection[str] | None = None,
+) -> Iterator[pd.DataFrame]:  # fmt: skip
+    """The window in parts that fit into memory, features (or `only` some) under their own names."""
     import pyarrow as pa
 
     waiting: list[pa.RecordBatch] = []
     rows = 0
-    for batch in archive.scan(spec.name, window.start, window.end, damaged):
+    for batch in archive.scan(spec.name, window.start, window.end, damaged, only):
         waiting.append(batch)
         rows += len(batch)
         if rows >= PART_ROWS:
-            yield _features(spec, pa.Table.from_batches(waiting))
+            yield _features(spec, pa.Table.from_batches(waiting), only)
             waiting, rows = [], 0
     if rows:
-        yield _features(spec, pa.Table.from_batches(waiting))
+        yield _features(spec, pa.Table.from_batches(waiting), only)
 
 
 def _plain(batch: pa.RecordBatch | pa.Table) -> pd.DataFrame:
@@ -182,13 +186,15 @@ def _plain(batch: pa.RecordBatch | pa.Table) -> pd.DataFrame:
     return pa.table(columns).to_pandas()
 
 
-def _features(spec: ModelSpec, table: pa.Table) -> pd.DataFrame:
+def _features(spec: ModelSpec, table: pa.Table, only: Collection[str] | None) -> pd.DataFrame:
     import pyarrow.compute as pc
 
     fixed = _plain(table.drop_columns(["missing", "observed_at", "labelled_at", "entity"]))
     named = set(pc.unique(pc.list_flatten(table.column("missing"))).to_pylist())
     columns: dict[str, pd.Series[Any]] = {}
     for feature in spec.features:
+        if only is not None and feature.name not in only:
+            continue
         mine, other = (NUMERIC, CATEGORICAL) if feature.type == "numeric" else (CATEGORICAL, NUMERIC)
         found = [
             table.column(prefix + feature.name).to_pandas()

@@ -547,6 +547,21 @@ def test_a_label_that_comes_weeks_later_joins_and_the_first_of_two_counts(tmp_pa
     assert list(found["categorical_kind"]) == ["Köln", "Köln", "Köln"]
 
 
+@pytest.mark.parametrize("compacted", [False, True])
+def test_a_scan_reads_only_the_features_that_are_asked_for(tmp_path: Path, compacted: bool):
+    write(tmp_path, [prediction("a"), outcome("a", 1, NOW)])
+    if compacted:
+        PredictionArchive(tmp_path).compact()
+    found = (
+        PredictionArchive(tmp_path).scan("churn", MIDNIGHT, MIDNIGHT + timedelta(hours=24), only={"kind"}).read_all()
+    )
+    assert [name for name in found.column_names if name.startswith(("numeric_", "categorical_"))] == [
+        "categorical_kind"
+    ]
+    assert found["categorical_kind"].to_pylist() == ["Köln"]
+    assert found["label"].to_pylist() == [1]
+
+
 def test_the_first_of_two_labels_is_the_one_recorded_first_whatever_their_days(tmp_path: Path):
     write(tmp_path, [prediction("a"), outcome("a", 1, NOW + 30 * HOUR), outcome("a", 0, NOW)])
     before = scanned(tmp_path)

@@ -168,7 +168,9 @@ def test_quiet_windows_are_told_as_drifted_no_more_often_than_stated(spread):
 
 def many_categories(rng, shares, rows):
     counts = rng.multinomial(rows, shares)
-    return WindowState(rows, {"c": Categories(rows, 0, {f"v{n}": int(count) for n, count in enumerate(counts) if count})})
+    return WindowState(
+        rows, {"c": Categories(rows, 0, {f"v{n}": int(count) for n, count in enumerate(counts) if count})}
+    )
 
 
 @pytest.mark.parametrize(("categories", "spread"), [(2, 0.0), (2, 0.1), (40, 0.0), (40, 0.1), (40, 0.3)])

@@ -166,7 +166,9 @@ def test_values_that_are_always_new_are_no_finding():
 def test_a_few_outliers_more_than_usual_are_tested_exactly():
     """17 of 1,000 beside 45 of 8,000: the normal approximation takes them for no chance (p 1e-5), and they are (6e-4)."""
     usual, now = (
-        WindowState.of(frame(rows, free=np.append(np.full(odd, 99.0), np.linspace(-1, 1, rows - odd))), NUMERIC, CATEGORICAL)
+        WindowState.of(
+            frame(rows, free=np.append(np.full(odd, 99.0), np.linspace(-1, 1, rows - odd))), NUMERIC, CATEGORICAL
+        )
         for rows, odd in ((8_000, 45), (1_000, 17))
     )
     (found,) = (
