@@ -22,7 +22,7 @@ from lifecycle.errors import ConfigError, ProDecksError, UnheardError
 from lifecycle.messages import Message
 from lifecycle.oncall import OnCall, Person
 from lifecycle.redaction import redacted
-from lifecycle.spec import Duration
+from lifecycle.spec import GATEWAY, Duration
 
 EVERY_S = 10.0
 """Seconds from the end of one look beside `operate` to the next."""
@@ -71,7 +71,10 @@ def no_data_limits(warn: Callable[[str], None]) -> dict[str, Duration]:
     specs, problems = check_models(models_folder())
     for problem in problems:
         warn(problem)
-    return {spec.name: spec.monitoring.no_data_limit for spec in specs}
+    limits = {spec.name: spec.monitoring.no_data_limit for spec in specs}
+    if limits:  # the gateway's is that of whoever waits least
+        limits[GATEWAY] = min(limits.values(), key=lambda limit: limit.after(datetime(2000, 1, 1)))
+    return limits
 
 
 class Alerting:

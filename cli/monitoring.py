@@ -17,7 +17,7 @@ from cli.training import parse_moment
 from cli.workspace import Workspace
 from lifecycle.errors import ConfigError
 from lifecycle.findings import Finding, Verdict
-from lifecycle.spec import Duration
+from lifecycle.spec import GATEWAY, Duration
 
 AREAS = ("service", "quality", "drift", "model", "bias", "security")
 
@@ -70,6 +70,8 @@ def run_monitoring(request: MonitorRequest, *, as_json: bool) -> int:
         raise ConfigError(f"no model file in {models_folder()}; accepted: at least one, as run.py new-model drafts it")
     if request.gateway is not None and not request.gateway.startswith(("http://", "https://")):
         raise ConfigError(f"--gateway {request.gateway!r}; accepted: an http or https address")
+    if "all" in request.models:
+        names = [*names, GATEWAY]
     window, as_of = _window(request.window), _as_of(request.as_of)
     OpsStore.open(workspace.services.ops)  # its schema, before several models ask for it
     with showing_progress("setting up the stack"):

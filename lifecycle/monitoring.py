@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -37,6 +37,8 @@ JUDGED = ("roc_auc", "accuracy")
 LEAST_LABELLED = 0.5
 """Share of labels below which people hear that labels are missing, and performance is estimated."""
 MIN_LABELLED = 200
+LEAST_AVAILABLE = 0.01
+"""Share of requests answered below which a model counts as down."""
 PAST_WINDOWS = 8
 LONGEST_GAP_S = 86_400.0
 CLOCK_S = 60.0
@@ -111,12 +113,8 @@ class Seen:
         Version: its reference.
     no_reference
         Version: why it has none.
-    metrics
-        What the metrics source says of the gateway.
     damaged
         Parts of the record that could not be read, in words.
-    refused
-        Address: requests refused for want of a right.
     past_latency_ms
         P95 of earlier windows.
     past_checks
@@ -131,9 +129,7 @@ class Seen:
     main: str | None
     references: Mapping[str, Reference]
     no_reference: Mapping[str, str]
-    metrics: Sequence[Metric] = ()
     damaged: Sequence[str] = ()
-    refused: Mapping[str, int] = field(default_factory=dict)
     past_latency_ms: Sequence[float] = ()
     past_checks: Sequence[EstimateCheck] = ()
 
@@ -199,6 +195,32 @@ def look(seen: Seen) -> Report:
     return Report(found, tuple(checks), tuple(contributions), latency)
 
 
+def look_at_gateway(
+    metrics: Sequence[Metric], refused: Mapping[str, int], rows: int, limit: float, *, window: str
+) -> dict[str, list[Finding]]:
+    """Judge what all models share: the gateway's own health, and who was let in. Told once, not once for each model.
+
+    Parameters
+    ----------
+    metrics
+        What the metrics source says of the gateway.
+    refused
+        Address: requests refused for want of a right.
+    rows
+        Rows on record of all models.
+    limit
+        Share of a resource above which it is told.
+    window
+        In words.
+
+    Returns
+    -------
+    dict of list of Finding
+        By area, as of a model.
+    """
+    return {"service": _metrics(metrics, limit, window), "security": _refusals(refused, rows, window)}
+
+
 def settled(before: Sequence[Finding], now: Sequence[Finding], window: str) -> list[Finding]:
     """What was wrong at the last look and is not there to be looked at any more, as findings that say so.
 
@@ -240,7 +262,7 @@ def told(measure: str, value: float | None, window: str, reason: str, **more: ob
 
 
 def judge_service(seen: Seen) -> list[Finding]:
-    """Latency, throughput, error rate, availability and resources (R5.1)."""
+    """Latency, throughput, error rate, and the share of requests that was answered (R5.1)."""
     current, window, rules = seen.current, seen.window, seen.spec.rollout.rollback
     rows = current.rows
     failed = int(np.count_nonzero(current.column("failed")))
@@ -266,27 +288,28 @@ def judge_service(seen: Seen) -> list[Finding]:
         judge("error_rate", failed / rows if rows else None, rules.error_rate, Direction.AT_MOST, window=window,
               count=rows, missing="no predictions in the window")
     )  # fmt: skip
-    return [*findings, *_metrics(seen, rows, failed)]
-
-
-def _metrics(seen: Seen, rows: int, failed: int) -> list[Finding]:
-    limit = seen.spec.monitoring.resource_use
     # Of rows on record, the share that was answered; a gateway that is down puts nothing on record.
-    measured = {"availability": Metric("availability", 1 - failed / rows if rows else None, "the prediction log")}
-    for metric in seen.metrics:
-        before = measured.get(metric.measure)
-        if before is None or before.value is None or (metric.value is not None and metric.value < before.value):
-            measured[metric.measure] = metric
+    answered_share = 1 - failed / rows if rows else None
+    missing = "no predictions in the window"
+    findings.append(
+        judge("availability", answered_share, LEAST_AVAILABLE, Direction.AT_LEAST, window=window, missing=missing)
+    )
+    return findings
+
+
+def _metrics(metrics: Sequence[Metric], limit: float, window: str) -> list[Finding]:
     findings = []
-    for measure, metric in measured.items():
-        missing = metric.reason or "no predictions in the window"
-        if measure == "availability":
-            found = judge(measure, metric.value, 0.01, Direction.AT_LEAST, window=seen.window, missing=missing)
-        else:
-            found = judge(
-                measure, metric.value, limit, Direction.AT_MOST, window=seen.window, subject="gateway",
-                severity=Severity.WARNING, missing=missing,
-            )  # fmt: skip
+    for metric in metrics:
+        asked = (
+            (LEAST_AVAILABLE, Direction.AT_LEAST, Severity.ERROR)
+            if metric.measure == "availability"
+            else (limit, Direction.AT_MOST, Severity.WARNING)
+        )
+        threshold, direction, severity = asked
+        found = judge(
+            metric.measure, metric.value, threshold, direction, window=window, subject="gateway", severity=severity,
+            missing=metric.reason,
+        )  # fmt: skip
         findings.append(replace(found, reason=f"{found.reason} (from {metric.source})"))
     return findings
 
@@ -643,11 +666,11 @@ def _real_rise(finding: Finding) -> Finding:
 
 
 def judge_security(seen: Seen) -> list[Finding]:
-    """Inputs like none before, clients that copy or do as never before, requests without a right (R5.7)."""
+    """Inputs like none before, clients that copy or do as never before (R5.7)."""
     current, window = seen.current, seen.window
-    findings = _refusals(seen)
     if not current.rows:
-        return [*findings, no_data("security_inputs", window, "no predictions in the window")]
+        return [no_data("security_inputs", window, "no predictions in the window")]
+    findings: list[Finding] = []
     reference = seen.references.get(seen.main or "")
     queries = current.by_client()
     clients = sorted(queries, key=lambda name: (-queries[name], name))[:TOLD_CLIENTS]
@@ -672,18 +695,17 @@ def judge_security(seen: Seen) -> list[Finding]:
     return [*findings, *judged]
 
 
-def _refusals(seen: Seen) -> list[Finding]:
+def _refusals(refused: Mapping[str, int], rows: int, window: str) -> list[Finding]:
     """Refused requests by address, each beside all that was answered."""
-    total = sum(seen.refused.values())
-    worst = sorted(seen.refused, key=lambda name: (-seen.refused[name], name))[:_TOLD_ADDRESSES]
+    worst = sorted(refused, key=lambda name: (-refused[name], name))[:_TOLD_ADDRESSES]
     nobody = np.empty((0, 0))
-    clients = [Client("all addresses", seen.current.rows, total, nobody)]
-    clients += [Client(name, seen.current.rows, seen.refused[name], nobody) for name in worst]
-    found = judge_refusals(clients, 0.0, window=seen.window, alpha=ALPHA)
+    clients = [Client("all addresses", rows, sum(refused.values()), nobody)]
+    clients += [Client(name, rows, refused[name], nobody) for name in worst]
+    found = judge_refusals(clients, 0.0, window=window, alpha=ALPHA)
     return [
-        replace(one, reason=f"{one.reason}, {client.refused:,} refused")
+        replace(named(one), reason=f"{one.reason}, {client.refused:,} refused")
         if one.count
-        else told("unauthorized_access", 0.0, seen.window, "no request was refused", subject=client.name)
+        else told("unauthorized_access", 0.0, window, "no request was refused", subject=client.name)
         for one, client in zip(found, clients, strict=True)
     ]
 

@@ -37,6 +37,8 @@ Money = Annotated[float, Unit("the file's currency")]
 MeasureValue = Annotated[float, Unit("the measure's own")]
 FeatureValue = Annotated[float, Unit("the feature's own")]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+GATEWAY = "gateway"
+"""What monitoring calls what all models share; no model's name."""
 Column = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
 
 
@@ -543,6 +545,13 @@ class ModelSpec(Section):
     monitoring: Monitoring = Field(Monitoring(), description="Windows and thresholds of monitoring.")
     retraining: Retraining = Field(Retraining(), description="What starts a training.")
     retention: Retention = Field(Retention(), description="How long things are kept.")
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_model_s_own(cls, name: str) -> str:
+        if name == GATEWAY:
+            raise ValueError(f"{name!r} is what monitoring calls the gateway; accepted: another name")
+        return name
 
     @property
     def numeric(self) -> list[NumericFeature]:

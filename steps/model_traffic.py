@@ -98,7 +98,6 @@ def gather(
     if end < window.end:
         labelled = Window.before(end, length)
         matured = _observed(spec, labelled, archive, None, int(arrivals.rows[-1]), damaged, features=False)
-    metrics = read_metrics(as_of, place.now, place.gateway)
     earlier = [one for one in past if datetime.fromisoformat(one.facts["end"]) <= window.start]
     return Seen(
         spec=spec,
@@ -109,9 +108,7 @@ def gather(
         main=main,
         references=references,
         no_reference=no_reference,
-        metrics=[Metric(one.measure, one.value, one.source, one.reason) for one in metrics],
         damaged=damaged,
-        refused=refused_by_address(place.serving, window.start, window.end),
         past_latency_ms=[
             one.facts["latency_p95_ms"] for one in earlier[:PAST_WINDOWS] if one.facts.get("latency_p95_ms")
         ],
@@ -119,10 +116,17 @@ def gather(
     )
 
 
+def gather_gateway(window: Window, place: Place) -> tuple[list[Metric], dict[str, int]]:
+    """What the gateway says of itself at the window's end, and how many requests of each address it refused in it."""
+    metrics = read_metrics(window.end, place.now, place.gateway)
+    refused = refused_by_address(place.serving, window.start, window.end)
+    return [Metric(one.measure, one.value, one.source, one.reason) for one in metrics], refused
+
+
 def digest(seen: Seen) -> str:
     """What tells whether anything was added to a window since it was looked at: 16 hex digits."""
     parts: list[Any] = [seen.window, seen.spec.fingerprint(), seen.main, sorted(seen.references), seen.damaged]
-    parts += [seen.arrivals.rows.tolist(), sorted(seen.arrivals.by_version.items()), sorted(seen.refused.items())]
+    parts += [seen.arrivals.rows.tolist(), sorted(seen.arrivals.by_version.items())]
     for observed in (seen.current, seen.matured):
         for name in ("key", "label", "score", "at"):
             parts.append(hashlib.sha256(np.ascontiguousarray(observed.column(name)).tobytes()).hexdigest())

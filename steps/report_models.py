@@ -18,6 +18,7 @@ from adapters.registry import Registry
 from adapters.services import Services, models_folder
 from lifecycle.findings import Verdict
 from lifecycle.observed import Window
+from lifecycle.spec import GATEWAY
 from steps.model_traffic import load_reference, sample
 from steps.progress import tell
 
@@ -38,7 +39,8 @@ def report_models(monitored: list[dict[str, Any]], place: dict[str, str]) -> Ann
     monitored, place
         From and as in `watch_models`.
     """
-    wrong = [one for one in monitored if one["state"] == "monitored" and one["rows"] and _severity(one) != (0, 0)]
+    looked_at = [one for one in monitored if one["model"] != GATEWAY and one["state"] == "monitored"]
+    wrong = [one for one in looked_at if one["rows"] and _severity(one) != (0, 0)]
     drawn = sorted(wrong, key=_severity, reverse=True)[:MOST_REPORTS]
     notes = [f"Evidently draws the worst {MOST_REPORTS} models that have a finding"]
     for done, one in enumerate(drawn):

@@ -271,7 +271,7 @@ def test_the_guard_of_a_live_version_holds_after_a_restart_and_reads_no_old_log(
     assert 1_000 < len(read) < 4_000  # of more than ten thousand
     here.traffic(300, latency_ms=5.0)
     assert here.operator.tick() == 0
-    here.traffic(300, latency_ms=50.0)  # slow beside what version 1 was a month ago
+    here.traffic(300, latency_ms=60.0)  # slow beside what version 1 was a month ago
     assert here.operator.tick() == 1
     assert here.state.stage is Stage.ROLLED_BACK
     assert "slow_share" in here.state.reasons[0]
