@@ -664,10 +664,15 @@ def main() -> NoReturn:
         code = _tell(f"{error.filename or 'the machine'}: {error.strerror or error}", 5)
     except Exception as error:
         # Typer stands on its own copy of click: its usage errors are known by what they can do.
-        if not hasattr(error, "format_message"):
-            raise
-        told = error.format_message()
-        code = _tell(told, 2) if told else 2  # a verb without its subcommand has shown its help already
+        if hasattr(error, "format_message"):
+            told = error.format_message()
+            code = _tell(told, 2) if told else 2  # a verb without its subcommand has shown its help already
+        else:
+            from cli.training import was_interrupted
+
+            if not was_interrupted(error):
+                raise
+            code = _tell(CUT_SHORT, INTERRUPTED)
     sys.stdout.flush()
     sys.stderr.flush()
     raise SystemExit(code)

@@ -241,6 +241,9 @@ def on_record(ops: OpsStore, run: RunRecord) -> Iterator[None]:
         _finish(ops, run, RunState.FAILED, str(answer))
         raise answer from error
     except BaseException as error:
+        if was_interrupted(error):
+            _finish(ops, run, RunState.INTERRUPTED, "interrupted; tuning goes on where it stopped when run again")
+            raise KeyboardInterrupt from error
         cause = _foreseen(error)
         _finish(ops, run, RunState.FAILED, f"{type(error).__name__}: {error}" if cause is None else str(cause))
         if cause is None:
@@ -261,18 +264,29 @@ def _out_of_room(error: OSError) -> str:
     return f"{error.filename or 'the machine'}: {error.strerror or error}"
 
 
+def was_interrupted(error: BaseException) -> bool:
+    """Whether an error is what a framework made of an interruption that met it in the middle of something."""
+    return any(isinstance(inner, KeyboardInterrupt) for inner in _chain(error))
+
+
 def _foreseen(error: BaseException) -> ProDecksError | None:
     """Find the answer inside what a framework wrapped around it."""
-    seen: set[int] = set()
-    inner: BaseException | None = error
-    while inner is not None and id(inner) not in seen:
-        seen.add(id(inner))
+    for inner in _chain(error):
         if isinstance(inner, ProDecksError):
             return inner
         if "No space left on device" in str(inner) or "database or disk is full" in str(inner):
             return UnavailableError(_out_of_room(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
-        inner = inner.__cause__ or inner.__context__
     return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error, and what it was raised from or while handling."""
+    seen: set[int] = set()
+    inner: BaseException | None = error
+    while inner is not None and id(inner) not in seen:
+        seen.add(id(inner))
+        yield inner
+        inner = inner.__cause__ or inner.__context__
 
 
 @contextlib.contextmanager

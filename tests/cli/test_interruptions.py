@@ -60,7 +60,7 @@ def test_a_run_that_is_interrupted_or_killed_is_on_record_and_the_next_one_goes_
         process = met_while_tuning(long_place)
         process.send_signal(sent)
         out, err = process.communicate(timeout=60)
-        assert (process.returncode, out) == (INTERRUPTED, "")
+        assert (process.returncode, out) == (INTERRUPTED, ""), err
         assert "interrupted; run the same command to go on where it stopped" in err
         assert "Traceback" not in err
     assert newest_states(long_place) == ["interrupted"] * 2
