@@ -276,7 +276,7 @@ class Batcher:
             error = _told(full)
         except Exception as failed:  # noqa: BLE001 - whatever a model does, its failure is counted and answered
             error = _told(failed) if job.loaded.remote else _failed(job.loaded, failed)
-        made, records = _answers(job, scores, error)
+        made, records = _answers(job, None if scores is None else scores.tolist(), error, time.time())
         if job.done is None:
             self._shadow_records += records
         else:
@@ -305,26 +305,29 @@ def _told(error: Exception) -> str:
 
 
 def _add(group: _Group, jobs: Sequence[Job], scores: np.ndarray[Any, Any] | None, error: str) -> None:
-    start = 0
+    values = None if scores is None else scores.tolist()
+    now, start = time.time(), 0
     for job in jobs:
-        made, records = _answers(job, None if scores is None else scores[start : start + len(job.rows)], error)
+        made, records = _answers(job, None if values is None else values[start : start + len(job.rows)], error, now)
         start += len(job.rows)
         group.answers.append((job, made))
         group.records += records
 
 
-def _answers(job: Job, scores: np.ndarray[Any, Any] | None, error: str) -> tuple[list[Scored] | None, list[bytes]]:
-    manifest, reader = job.loaded.manifest, job.loaded.rows
-    now = time.time()
+def _answers(
+    job: Job, scores: Sequence[float] | None, error: str, now: float
+) -> tuple[list[Scored] | None, list[bytes]]:
+    """What a job's rows are answered, None when one of them failed, and their records; `now` in Unix seconds."""
+    manifest, reader, role = job.loaded.manifest, job.loaded.rows, job.role.value
     latency = (time.monotonic() - job.received) * 1_000
     made: list[Scored] = []
     records: list[bytes] = []
-    values = [None] * len(job.rows) if scores is None else scores.tolist()
+    values = [None] * len(job.rows) if scores is None else scores
     for row, entity, name, score in zip(job.rows, job.entities, job.ids, values, strict=True):
         known = score is not None and 0 <= score <= 1
         decision = int(score >= manifest.threshold) if known else None
         if known:
-            made.append(Scored(score, decision or 0, manifest.version, job.role.value, name))
+            made.append(Scored(score, decision or 0, manifest.version, role, name))
         records.append(
             encode(
                 Prediction(
@@ -332,7 +335,7 @@ def _answers(job: Job, scores: np.ndarray[Any, Any] | None, error: str) -> tuple
                     at=now,
                     model=manifest.model,
                     version=manifest.version,
-                    role=job.role.value,
+                    role=role,
                     client=job.client,
                     entity=entity,
                     features=reader.values(row),

@@ -354,8 +354,8 @@ class Gateway:
 
     def _acceptable(self, headers: dict[bytes, bytes]) -> None:
         """Refuse a body by what its headers say of it; InvalidRequest."""
-        kind = headers.get(b"content-type", b"application/json").split(b";")[0].strip().lower()
-        if kind != b"application/json":
+        kind = headers.get(b"content-type", b"application/json")
+        if kind != b"application/json" and kind.split(b";")[0].strip().lower() != b"application/json":
             raise InvalidRequest(["content type; accepted: application/json"], 415)
         most = self.options.most_bytes
         declared = headers.get(b"content-length", b"0")
