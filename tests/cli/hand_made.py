@@ -30,7 +30,8 @@ from lifecycle.spec import ModelSpec
 from steps.mirror_aliases import mirror_aliases
 from tests.cli.conftest import MODEL, Answer, Place, members, write_table
 
-QUICK = MODEL + "rollout: {hold: 0m, min_requests: 100, steps: [0.5, 1.0]}\n"
+# The floor: a machine that stalls for a moment condemns nobody here.
+QUICK = MODEL + "rollout: {hold: 0m, min_requests: 100, steps: [0.5, 1.0], rollback: {latency_floor_ms: 500}}\n"
 TURNS_BAD = 90.0
 """A row with as many visits meets the fault of the versions that have one."""
 GOOD, ALSO_GOOD, FAILING, SLOW = "1", "2", "3", "4"

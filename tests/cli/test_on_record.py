@@ -31,7 +31,7 @@ def run(ops: OpsStore) -> RunRecord:
 def test_an_interruption_that_a_framework_wrapped_is_one(ops: OpsStore, run: RunRecord):
     def work() -> None:
         try:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt  # noqa: TRY301
         except KeyboardInterrupt:
             raise RuntimeError("the step failed")  # noqa: B904 - as frameworks do
 
@@ -43,7 +43,7 @@ def test_an_interruption_that_a_framework_wrapped_is_one(ops: OpsStore, run: Run
 def test_an_answer_inside_what_a_framework_raised_is_told(ops: OpsStore, run: RunRecord):
     def work() -> None:
         try:
-            raise UnavailableError("the source does not answer")
+            raise UnavailableError("the source does not answer")  # noqa: TRY301
         except UnavailableError as error:
             raise RuntimeError("the step failed") from error
 
