@@ -9,10 +9,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -107,6 +106,8 @@ class Place:
 
     folder: Path
     extra: dict[str, str] = field(default_factory=dict)
+    called: ClassVar[Path | None] = None
+    """The one whose command ran last in this process."""
 
     @classmethod
     def make(cls, folder: Path, frame: pd.DataFrame | None = None, model: str = MODEL) -> Place:
@@ -154,12 +155,10 @@ class Place:
         return Answer(process.returncode, out, err)
 
     def call(self, *arguments: str, **environment: str) -> Answer:
-        """A command in this process, which has imported TensorFlow once and for all.
-
-        ZenML keeps one store a process: all places called like this share the folder of the first.
-        """
+        """A command in this process, which has imported TensorFlow once and for all."""
         from cli.main import main
 
+        self._have_zenml()
         out, err = io.StringIO(), io.StringIO()
         before, handler, command = dict(os.environ), signal.getsignal(signal.SIGTERM), sys.argv
         os.environ.clear()
@@ -175,6 +174,16 @@ class Place:
             signal.signal(signal.SIGTERM, handler)
         return Answer(int(ended.value.code or 0), out.getvalue(), err.getvalue())
 
+    def _have_zenml(self) -> None:
+        """Let ZenML, which keeps one store a process, forget that of the place that was called before."""
+        from zenml.client import Client
+        from zenml.config.global_config import GlobalConfiguration
+
+        if Place.called != self.folder:
+            for singleton in (Client, GlobalConfiguration):
+                singleton._reset_instance()
+            Place.called = self.folder
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
@@ -183,16 +192,9 @@ def place(tmp_path: Path) -> Place:
 
 
 @pytest.fixture(scope="session")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """The place of this process, where commands are called without a process of their own."""
-    from zenml.client import Client
-    from zenml.config.global_config import GlobalConfiguration
-
-    for singleton in (Client, GlobalConfiguration):
-        singleton._reset_instance()
-    yield Place.make(tmp_path_factory.mktemp("workspace"))
-    for singleton in (Client, GlobalConfiguration):
-        singleton._reset_instance()
+    return Place.make(tmp_path_factory.mktemp("workspace"))
 
 
 @dataclass(frozen=True)

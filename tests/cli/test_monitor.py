@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,22 +21,15 @@ EVERYTHING = ("--pipeline", "monitor", "--model", "all")
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
     """Two quiet weeks in the archive, then one in which a feature is measured otherwise, in the log."""
-    from zenml.client import Client
-    from zenml.config.global_config import GlobalConfiguration
-
-    for singleton in (Client, GlobalConfiguration):
-        singleton._reset_instance()
     made = Watched.make(tmp_path_factory.mktemp("watched"))
     for number in range(2):
         made.answer(people(1_200, number), START + number * WEEK, START + (number + 1) * WEEK)
     PredictionArchive(made.serving).compact()
     drifted = people(1_200, 7)
     made.answer(people(1_200, 7, activity=drifted["activity"] + 2), START + 2 * WEEK, START + 3 * WEEK)
-    yield made
-    for singleton in (Client, GlobalConfiguration):
-        singleton._reset_instance()
+    return made
 
 
 def look(watched: Watched, weeks: int, *more: str) -> Answer:
