@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -183,23 +184,24 @@ def _said(value: Any) -> str:
 def _heard() -> Iterator[list[str]]:
     """What apprise logs of an attempt, kept from every other log: it is its only account of what went wrong.
 
-    urllib3 would write whole addresses at level DEBUG, and an address may be all the secret there is.
+    apprise and urllib3 write whole addresses at level DEBUG, and an address may be all the secret there is. They are kept
+    from it for good: whoever restored that after an attempt would do so in the middle of another thread's.
     """
     heard: list[str] = []
+    mine = threading.get_ident()
 
     class Keep(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            heard.append(record.getMessage())
+            if record.thread == mine:
+                heard.append(record.getMessage())
 
     logger, handler = logging.getLogger("apprise"), Keep(logging.WARNING)
-    requests = logging.getLogger("urllib3")
-    passed_on, level = logger.propagate, requests.level
     logger.propagate = False
-    requests.setLevel(max(logging.INFO, requests.getEffectiveLevel()))
+    logger.setLevel(logging.WARNING)
+    requests = logging.getLogger("urllib3")
+    requests.setLevel(max(logging.INFO, requests.level))
     logger.addHandler(handler)
     try:
         yield heard
     finally:
         logger.removeHandler(handler)
-        logger.propagate = passed_on
-        requests.setLevel(level)
