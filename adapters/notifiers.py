@@ -180,28 +180,36 @@ def _said(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
 
 
+class _Ear(logging.Filter):
+    """Takes what apprise logs away from every handler, whoever put it there, and keeps it for the thread that sends.
+
+    apprise writes whole addresses, and an address may be all the secret there is.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_thread = threading.local()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let nothing through."""
+        heard: list[str] | None = getattr(self.of_thread, "heard", None)
+        if heard is not None and record.levelno >= logging.WARNING:
+            heard.append(record.getMessage())
+        return False
+
+
+_ear = _Ear()
+
+
 @contextmanager
 def _heard() -> Iterator[list[str]]:
-    """What apprise logs of an attempt, kept from every other log: it is its only account of what went wrong.
-
-    apprise and urllib3 write whole addresses at level DEBUG, and an address may be all the secret there is. They are kept
-    from it for good: whoever restored that after an attempt would do so in the middle of another thread's.
-    """
-    heard: list[str] = []
-    mine = threading.get_ident()
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.thread == mine:
-                heard.append(record.getMessage())
-
-    logger, handler = logging.getLogger("apprise"), Keep(logging.WARNING)
-    logger.propagate = False
-    logger.setLevel(logging.WARNING)
-    requests = logging.getLogger("urllib3")
+    """What apprise logs of an attempt: it is its only account of what went wrong."""
+    logging.getLogger("apprise").addFilter(_ear)  # once, however often it is said
+    requests = logging.getLogger("urllib3")  # at level DEBUG it writes whole addresses too
     requests.setLevel(max(logging.INFO, requests.level))
-    logger.addHandler(handler)
+    heard: list[str] = []
+    _ear.of_thread.heard = heard
     try:
         yield heard
     finally:
-        logger.removeHandler(handler)
+        _ear.of_thread.heard = None
