@@ -11,6 +11,7 @@ from lifecycle.reference import LABEL, SCORE
 
 if TYPE_CHECKING:
     import pandas as pd
+    from evidently.presets import DataDriftPreset
 
     from lifecycle.spec import ModelSpec
 
@@ -56,7 +57,6 @@ def compare(reference: pd.DataFrame, current: pd.DataFrame, spec: ModelSpec, see
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from evidently import DataDefinition, Dataset, Report
-        from evidently.presets import DataDriftPreset
 
         rows = {
             name: int(min(reference[name].notna().sum(), current[name].notna().sum())) for name in spec.feature_names
@@ -69,17 +69,7 @@ def compare(reference: pd.DataFrame, current: pd.DataFrame, spec: ModelSpec, see
             numerical_columns=[name for name in known if name in numeric],
             categorical_columns=[name for name in known if name not in numeric],
         )
-        report = Report(
-            [
-                DataDriftPreset(
-                    columns=known,
-                    num_method="wasserstein",
-                    cat_method="kl_div",
-                    num_threshold=spec.monitoring.drift,
-                    cat_threshold=spec.monitoring.drift,
-                )
-            ]
-        )
+        report = Report([_drift_preset(spec, known)])
         old, new = (_sample(window[known], seed) for window in (reference, current))
         measured = report.run(Dataset.from_pandas(new, definition), Dataset.from_pandas(old, definition))
         distances = {
@@ -113,7 +103,7 @@ def pages(reference: pd.DataFrame | None, current: pd.DataFrame, spec: ModelSpec
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from evidently import BinaryClassification, DataDefinition, Dataset, Report
-        from evidently.presets import ClassificationPreset, DataDriftPreset, DataSummaryPreset
+        from evidently.presets import ClassificationPreset, DataSummaryPreset
 
         seed = spec.training.seed
         now = _sample(current.rename(columns={"score": SCORE, "label": LABEL}), seed, PAGE_ROWS)
@@ -134,11 +124,7 @@ def pages(reference: pd.DataFrame | None, current: pd.DataFrame, spec: ModelSpec
         plain = DataDefinition(numerical_columns=numeric, categorical_columns=texts)
         found = {"summary": drawn(Report([DataSummaryPreset()]), plain, known, sides)}
         if before is not None:
-            limit = spec.monitoring.drift
-            preset = DataDriftPreset(
-                num_method="wasserstein", cat_method="kl_div", num_threshold=limit, cat_threshold=limit
-            )
-            found["drift"] = drawn(Report([preset]), plain, known, sides)
+            found["drift"] = drawn(Report([_drift_preset(spec, known)]), plain, known, sides)
         labelled = [
             side[side[LABEL].notna() & side[SCORE].notna()].assign(
                 **{LABEL: lambda rows: rows[LABEL].astype(int), "decision": lambda rows: (rows[SCORE] >= threshold) * 1}
@@ -153,6 +139,16 @@ def pages(reference: pd.DataFrame | None, current: pd.DataFrame, spec: ModelSpec
             )
             found["classification"] = drawn(Report([ClassificationPreset()]), definition, columns, labelled)
         return found
+
+
+def _drift_preset(spec: ModelSpec, columns: list[str]) -> DataDriftPreset:
+    """Evidently's drift with the distances and the threshold of the model file."""
+    from evidently.presets import DataDriftPreset
+
+    limit = spec.monitoring.drift
+    return DataDriftPreset(
+        columns=columns, num_method="wasserstein", cat_method="kl_div", num_threshold=limit, cat_threshold=limit
+    )
 
 
 def _sample(frame: pd.DataFrame, seed: int, most: int = MOST_ROWS) -> pd.DataFrame:

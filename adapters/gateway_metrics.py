@@ -9,10 +9,10 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from lifecycle.monitoring import Metric
 from lifecycle.redaction import redacted
 
 PROMETHEUS = "PRODECKS_PROMETHEUS_URL"
@@ -31,31 +31,9 @@ GPU = "max(avg_over_time(DCGM_FI_DEV_GPU_UTIL[10m])) / 100"
 """NVIDIA's exporter; where nothing answers to it there is no graphics processor, and nothing to tell."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One figure.
-
-    Parameters
-    ----------
-    measure
-        As in `QUERIES`, or ``gpu_share``.
-    value
-        None where it could not be had.
-    source
-        From where.
-    reason
-        Why there is no value; empty when there is.
-    """
-
-    measure: str
-    value: float | None
-    source: str
-    reason: str = ""
-
-
 def read_metrics(
     at: datetime, now: datetime, gateway: str | None, environ: Mapping[str, str] = os.environ
-) -> list[Reading]:
+) -> list[Metric]:
     """Ask Prometheus where its address is set, else the gateway; each measure once, with a value or the reason why not.
 
     Parameters
@@ -78,17 +56,17 @@ def read_metrics(
     wanted = [measure for measure in QUERIES if measure != "availability"]
     if gateway is None or abs((now - at).total_seconds()) > 3600:
         why = f"{PROMETHEUS} is not set, and the gateway only knows the present"
-        return [Reading(measure, None, "nowhere", why) for measure in wanted]
+        return [Metric(measure, None, "nowhere", why) for measure in wanted]
     try:
         page = _get(f"{gateway.rstrip('/')}/metrics", environ.get(KEY, ""))
         values = _parsed(page.decode("utf-8", "replace"))
     except (OSError, ValueError) as error:
         why = f"{PROMETHEUS} is not set, and the gateway does not answer: {_words(error)}"
-        return [Reading(measure, None, source, why) for measure in wanted]
+        return [Metric(measure, None, source, why) for measure in wanted]
     return [_reading(measure, values.get(f"prodecks_{measure}"), source) for measure in wanted]
 
 
-def _asked(address: str, measure: str, query: str, at: datetime) -> Reading:
+def _asked(address: str, measure: str, query: str, at: datetime) -> Metric:
     source = "Prometheus"
     asked = urllib.parse.urlencode({"query": query, "time": f"{at.timestamp():.3f}"})
     try:
@@ -96,18 +74,18 @@ def _asked(address: str, measure: str, query: str, at: datetime) -> Reading:
         series = told["data"]["result"]
         values = [float(one["value"][1]) for one in series]
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        return Reading(measure, None, source, f"it does not answer to {query}: {_words(error)}")
+        return Metric(measure, None, source, f"it does not answer to {query}: {_words(error)}")
     if len(values) != 1:
-        return Reading(measure, None, source, f"nothing answers to {query}; the metric is missing or has another name")
+        return Metric(measure, None, source, f"nothing answers to {query}; the metric is missing or has another name")
     return _reading(measure, values[0], source)
 
 
-def _reading(measure: str, value: float | None, source: str) -> Reading:
+def _reading(measure: str, value: float | None, source: str) -> Metric:
     if value is None:
-        return Reading(measure, None, source, f"it tells no prodecks_{measure}")
+        return Metric(measure, None, source, f"it tells no prodecks_{measure}")
     if not math.isfinite(value):
-        return Reading(measure, None, source, f"{measure} is {value}")
-    return Reading(measure, value, source)
+        return Metric(measure, None, source, f"{measure} is {value}")
+    return Metric(measure, value, source)
 
 
 def _parsed(page: str) -> dict[str, float]:

@@ -6,10 +6,10 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-AREAS = ("service", "quality", "drift", "model", "bias", "security")
-_ORDER = ("PASS", "WARN", "NO_DATA", "FAIL")
-_MARK = {"PASS": "✓", "WARN": "!", "NO_DATA": "?", "FAIL": "✗"}
-_COLOUR = {"PASS": "#2e7d32", "WARN": "#b26a00", "NO_DATA": "#6a1b9a", "FAIL": "#c62828"}
+from lifecycle.findings import Verdict
+from lifecycle.monitoring import AREAS
+
+_COLOUR = {Verdict.PASS: "#2e7d32", Verdict.WARN: "#b26a00", Verdict.NO_DATA: "#6a1b9a", Verdict.FAIL: "#c62828"}
 _STYLE = """body{font:14px/1.5 system-ui,sans-serif;margin:2rem;color:#222}table{border-collapse:collapse;margin:1rem 0}
 th,td{padding:.3rem .7rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}td.n{text-align:right}"""
 MOST_FINDINGS = 40
@@ -35,7 +35,7 @@ def render(monitored: Sequence[dict[str, Any]], notes: Sequence[str]) -> str:
     rows = "".join(_row(one) for one in monitored)
     parts = "".join(_findings(one) for one in monitored if one.get("findings"))
     below = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
-    legend = " ".join(f"{_verdict(name)}" for name in _ORDER)
+    legend = " ".join(map(_verdict, Verdict))
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Monitoring</title><style>{_STYLE}</style></head>'
         f"<body><h1>Monitoring</h1><p>{legend}</p><table><tr>{head}</tr>{rows}</table>{parts}{below}</body></html>"
@@ -48,21 +48,22 @@ def _row(one: dict[str, Any]) -> str:
         return f'<tr><td>{name}</td><td colspan="{len(AREAS) + 1}">{html.escape(one["state"])}: {html.escape(one["detail"])}</td></tr>'
     cells = []
     for area in AREAS:
-        verdicts = [told["verdict"] for told in one["findings"] if told["area"] == area]
-        cells.append(f"<td>{_verdict(max(verdicts, key=_ORDER.index)) if verdicts else '–'}</td>")
+        verdicts = [Verdict[told["verdict"]] for told in one["findings"] if told["area"] == area]
+        cells.append(f"<td>{_verdict(max(verdicts)) if verdicts else '–'}</td>")
     return f'<tr><td><a href="#{name}">{name}</a></td>{"".join(cells)}<td class="n">{one["rows"]:,}</td></tr>'
 
 
 def _findings(one: dict[str, Any]) -> str:
     wrong = sorted(
-        (told for told in one["findings"] if told["verdict"] != "PASS"), key=lambda told: -_ORDER.index(told["verdict"])
+        (told for told in one["findings"] if Verdict[told["verdict"]] is not Verdict.PASS),
+        key=lambda told: -Verdict[told["verdict"]],
     )
     name = html.escape(one["model"])
     title = f'<h2 id="{name}">{name}</h2><p>{html.escape(one["detail"])}</p>'
     if not wrong:
         return f"{title}<p>Nothing is wrong.</p>"
     rows = "".join(
-        f"<tr><td>{told['area']}</td><td>{_verdict(told['verdict'])}</td><td>{html.escape(told['measure'])}</td>"
+        f"<tr><td>{told['area']}</td><td>{_verdict(Verdict[told['verdict']])}</td><td>{html.escape(told['measure'])}</td>"
         f"<td>{html.escape(told['subject'])}</td><td>{_picture(told)}</td><td>{html.escape(told['reason'])}</td></tr>"
         for told in wrong[:MOST_FINDINGS]
     )
@@ -70,8 +71,8 @@ def _findings(one: dict[str, Any]) -> str:
     return f"{title}<table>{rows}</table>{more}"
 
 
-def _verdict(name: str) -> str:
-    return f'<span style="color:{_COLOUR[name]}">{_MARK[name]} {name.lower().replace("_", " ")}</span>'
+def _verdict(value: Verdict) -> str:
+    return f'<span style="color:{_COLOUR[value]}">{value.mark} {value.label}</span>'
 
 
 def _picture(told: dict[str, Any]) -> str:
@@ -83,6 +84,6 @@ def _picture(told: dict[str, Any]) -> str:
     width, stroke = (120 * abs(one) / longest for one in (value, threshold))
     return (
         f'<svg width="126" height="14" role="img" aria-label="{value:.4g} against {threshold:.4g}">'
-        f'<rect width="{width:.1f}" height="10" y="2" fill="{_COLOUR[told["verdict"]]}"/>'
+        f'<rect width="{width:.1f}" height="10" y="2" fill="{_COLOUR[Verdict[told["verdict"]]]}"/>'
         f'<rect x="{stroke:.1f}" width="2" height="14" fill="#222"/></svg>'
     )

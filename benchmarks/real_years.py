@@ -40,6 +40,7 @@ from lifecycle.evaluation import Estimate
 from lifecycle.findings import Finding, Verdict
 from lifecycle.metrics import roc_auc
 from lifecycle.monitoring import Report
+from lifecycle.observed import unix_nanoseconds
 from lifecycle.reference import Reference, reference_rows
 from lifecycle.spec import Duration, ModelSpec
 
@@ -143,9 +144,9 @@ def watched(
     )
     watch, looks = Watch(spec, reference), []
     for end in ends:
-        known = record[(record["at"] >= _ns(end - 11 * length)) & (record["at"] < _ns(end))]
+        known = record[(record["at"] >= unix_nanoseconds(end - 11 * length)) & (record["at"] < unix_nanoseconds(end))]
         report = watch.look(known, end)
-        window = known[known["at"] >= _ns(spec.monitoring.window.before(end))]
+        window = known[known["at"] >= unix_nanoseconds(spec.monitoring.window.before(end))]
         estimate = estimate_performance(window["score"], threshold, spec.business, reference.calibration)
         found = [(area, finding) for area, _, finding in alarms(report)]
         looks.append(
@@ -189,10 +190,6 @@ def _moments(window: Duration, start: datetime, last: datetime) -> Iterator[date
     while end <= last:
         yield end
         end = window.after(end)
-
-
-def _ns(moment: datetime) -> int:
-    return round(moment.timestamp() * 1e6) * 1_000
 
 
 def show(story: Story, console: Console) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from lifecycle.alerting import AlertingPolicy
 from lifecycle.estimation import EstimateCheck
 from lifecycle.findings import Finding
 from lifecycle.monitoring import PAST_WINDOWS, Report, Seen, look
-from lifecycle.observed import Arrivals, Observed, Window
+from lifecycle.observed import Arrivals, Observed, Window, unix_nanoseconds
 from lifecycle.reference import Reference
 from lifecycle.spec import ModelSpec
 
@@ -121,10 +121,10 @@ class Watch:
         spec, moment = self.spec, as_of.astimezone(UTC)
         length = spec.monitoring.window
         window = Window.before(moment, length)
-        known = record["label_at"] <= _ns(moment)
+        known = record["label_at"] <= unix_nanoseconds(moment)
         record = record.assign(label=record["label"].where(known))
         arrivals = Arrivals([*window.earlier(PAST_WINDOWS, length), window])
-        arrivals.add(record[record["at"] < _ns(moment)])
+        arrivals.add(record[record["at"] < unix_nanoseconds(moment)])
         arrivals.settle()
         current = self._observed(record, window, self.reference)
         end = spec.label.delay.before(moment)
@@ -145,7 +145,9 @@ class Watch:
         return report
 
     def _observed(self, record: pd.DataFrame, window: Window, reference: Reference | None) -> Observed:
-        inside = record[(record["at"] >= _ns(window.start)) & (record["at"] < _ns(window.end))]
+        inside = record[
+            (record["at"] >= unix_nanoseconds(window.start)) & (record["at"] < unix_nanoseconds(window.end))
+        ]
         observed = Observed(self.spec, window, reference, len(inside), features=reference is not None)
         observed.add(inside)
         return observed
@@ -154,7 +156,3 @@ class Watch:
 def told(found: Iterable[tuple[str, str, Finding]]) -> set[str]:
     """Rules of which an alert would be opened: all findings of a model under one rule are one alert."""
     return {rule for _, rule, _ in found}
-
-
-def _ns(moment: datetime) -> int:
-    return round(moment.timestamp() * 1_000_000) * 1_000

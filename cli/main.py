@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from lifecycle.errors import ConfigError, ProDecksError
+from lifecycle.errors import ConfigError, ProDecksError, was_interrupted
 from lifecycle.redaction import redacted
 
 PIPELINES = {
@@ -667,11 +667,9 @@ def main() -> NoReturn:
         if hasattr(error, "format_message"):
             told = error.format_message()
             code = _tell(told, 2) if told else 2  # a verb without its subcommand has shown its help already
+        elif not was_interrupted(error):
+            raise
         else:
-            from cli.training import was_interrupted
-
-            if not was_interrupted(error):
-                raise
             code = _tell(CUT_SHORT, INTERRUPTED)
     sys.stdout.flush()
     sys.stderr.flush()

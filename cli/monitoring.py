@@ -17,9 +17,8 @@ from cli.training import parse_moment
 from cli.workspace import Workspace
 from lifecycle.errors import ConfigError
 from lifecycle.findings import Finding, Verdict
+from lifecycle.monitoring import AREAS
 from lifecycle.spec import GATEWAY, Duration
-
-AREAS = ("service", "quality", "drift", "model", "bias", "security")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +67,7 @@ def run_monitoring(request: MonitorRequest, *, as_json: bool) -> int:
             raise ConfigError(f"unknown model {name!r}; {nearest(name, known)}")
     if not names:
         raise ConfigError(f"no model file in {models_folder()}; accepted: at least one, as run.py new-model drafts it")
-    if request.gateway is not None and not request.gateway.startswith(("http://", "https://")):
-        raise ConfigError(f"--gateway {request.gateway!r}; accepted: an http or https address")
+    gateway = workspace.gateway(request.gateway)
     if "all" in request.models:
         names = [*names, GATEWAY]
     window, as_of = _window(request.window), _as_of(request.as_of)
@@ -81,7 +79,7 @@ def run_monitoring(request: MonitorRequest, *, as_json: bool) -> int:
     place = {
         "serving": str(serving_folder(workspace.environment)),
         "environment": workspace.environment.name,
-        "gateway": request.gateway or f"http://127.0.0.1:{workspace.environment.port}",
+        "gateway": gateway,
     }
     asked = {"stack": request.stack, "reason": request.reason, "requested_by": request.requested_by}
     with showing_progress("monitor"):

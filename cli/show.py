@@ -15,8 +15,6 @@ from rich.text import Text
 from lifecycle.findings import Finding, Verdict
 
 STYLE = {Verdict.PASS: "green", Verdict.WARN: "yellow", Verdict.NO_DATA: "magenta", Verdict.FAIL: "bold red"}
-# Words and marks carry the verdict; colour only helps.
-MARK = {Verdict.PASS: "✓", Verdict.WARN: "!", Verdict.NO_DATA: "?", Verdict.FAIL: "✗"}
 
 
 def console() -> Console:
@@ -43,7 +41,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
 
 def verdict(value: Verdict) -> Text:
     """Show a verdict as mark and word."""
-    return Text(f"{MARK[value]} {value.label}", style=STYLE[value])
+    return Text(f"{value.mark} {value.label}", style=STYLE[value])
 
 
 def findings_table(title: str, findings: Iterable[Finding]) -> Table:

@@ -20,7 +20,15 @@ from cli.progress import showing_progress
 from cli.results import print_result
 from cli.show import print_json
 from cli.workspace import Workspace, git_revision, invoked_as, lock_hash
-from lifecycle.errors import CandidateRejected, ConfigError, DataError, ProDecksError, UnavailableError
+from lifecycle.errors import (
+    CandidateRejected,
+    ConfigError,
+    DataError,
+    ProDecksError,
+    UnavailableError,
+    causes,
+    was_interrupted,
+)
 from lifecycle.records import RunRecord, RunState
 from lifecycle.spec import ModelSpec
 
@@ -230,9 +238,6 @@ def on_record(ops: OpsStore, run: RunRecord) -> Iterator[None]:
     """Make sure the ops store tells how the run ended, also when it did not end well."""
     try:
         yield
-    except KeyboardInterrupt:
-        _finish(ops, run, RunState.INTERRUPTED, "interrupted; tuning goes on where it stopped when run again")
-        raise
     except ProDecksError as error:
         _finish(ops, run, RunState.FAILED, str(error))
         raise
@@ -264,29 +269,14 @@ def _out_of_room(error: OSError) -> str:
     return f"{error.filename or 'the machine'}: {error.strerror or error}"
 
 
-def was_interrupted(error: BaseException) -> bool:
-    """Whether an error is what a framework made of an interruption that met it in the middle of something."""
-    return any(isinstance(inner, KeyboardInterrupt) for inner in _chain(error))
-
-
 def _foreseen(error: BaseException) -> ProDecksError | None:
     """Find the answer inside what a framework wrapped around it."""
-    for inner in _chain(error):
+    for inner in causes(error):
         if isinstance(inner, ProDecksError):
             return inner
         if "No space left on device" in str(inner) or "database or disk is full" in str(inner):
             return UnavailableError(_out_of_room(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
     return None
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error, and what it was raised from or while handling."""
-    seen: set[int] = set()
-    inner: BaseException | None = error
-    while inner is not None and id(inner) not in seen:
-        seen.add(id(inner))
-        yield inner
-        inner = inner.__cause__ or inner.__context__
 
 
 @contextlib.contextmanager

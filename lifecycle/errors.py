@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 
 class ProDecksError(Exception):
     """Base of every error told to the user as one clear message instead of a traceback."""
@@ -43,3 +45,18 @@ class UnheardError(ProDecksError):
     """A P0 alert reached nobody: every channel was tried to its end."""
 
     exit_code = 7
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, and what it was raised from or while handling."""
+    seen: set[int] = set()
+    inner: BaseException | None = error
+    while inner is not None and id(inner) not in seen:
+        seen.add(id(inner))
+        yield inner
+        inner = inner.__cause__ or inner.__context__
+
+
+def was_interrupted(error: BaseException) -> bool:
+    """Whether an error is an interruption, or what a framework made of one that met it in the middle of something."""
+    return any(isinstance(inner, KeyboardInterrupt) for inner in causes(error))

@@ -22,6 +22,11 @@ class Verdict(enum.IntEnum):
         """The word people read, for example ``no data``."""
         return self.name.lower().replace("_", " ")
 
+    @property
+    def mark(self) -> str:
+        """The sign that stands before the word: both carry the verdict, colour only helps."""
+        return "✓!?✗"[self]
+
 
 class Direction(enum.StrEnum):
     """Which side of the threshold is accepted; the threshold itself always is."""

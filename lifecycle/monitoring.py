@@ -32,6 +32,8 @@ ALPHA = 0.001
 """Chance that one test tells of a change where there is none; a quiet model is looked at for years."""
 BIAS_ALPHA = 0.005
 """The same for all tests of bias together: a group has few labels, and a missed rise harms its people."""
+AREAS = ("service", "quality", "drift", "model", "bias", "security")
+"""What is looked at, in the order in which it is shown."""
 JUDGED = ("roc_auc", "accuracy")
 """Measures whose loss is degradation: of the ranking, and of the decisions."""
 LEAST_LABELLED = 0.5

@@ -121,7 +121,9 @@ class Arrivals:
         count = len(self.windows)
         self.rows = np.zeros(count, dtype=np.int64)
         self.longest_gap = np.zeros(count)
-        self._edges = np.array([_ns(one.start) for one in self.windows] + [_ns(self.windows[-1].end)])
+        self._edges = np.array(
+            [unix_nanoseconds(one.start) for one in self.windows] + [unix_nanoseconds(self.windows[-1].end)]
+        )
         self._seen: list[NDArray[np.int64]] = []
 
     def add(self, frame: pd.DataFrame) -> None:
@@ -369,5 +371,6 @@ def readable(spec: ModelSpec, frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _ns(moment: datetime) -> int:
+def unix_nanoseconds(moment: datetime) -> int:
+    """A moment as the prediction record counts it, to the microsecond."""
     return round(moment.timestamp() * 1_000_000) * 1_000

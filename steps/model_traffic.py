@@ -119,8 +119,7 @@ def gather(
 def gather_gateway(window: Window, place: Place) -> tuple[list[Metric], dict[str, int]]:
     """What the gateway says of itself at the window's end, and how many requests of each address it refused in it."""
     metrics = read_metrics(window.end, place.now, place.gateway)
-    refused = refused_by_address(place.serving, window.start, window.end)
-    return [Metric(one.measure, one.value, one.source, one.reason) for one in metrics], refused
+    return metrics, refused_by_address(place.serving, window.start, window.end)
 
 
 def digest(seen: Seen) -> str:

@@ -88,7 +88,7 @@ def watch_models(
 def watch_here(
     name: str, *, window: str, as_of: str, place: dict[str, str], asked: dict[str, str], skips: bool, rows: int = 0
 ) -> dict[str, Any]:
-    """`watch` in a process that has nothing open yet; parameters as in `watch_models`."""
+    """Look at one model, or the gateway, in a process that has nothing open yet; parameters as in `watch_models`."""
     services = Services.from_environment()
     where = Place(Path(place["serving"]), place["environment"], place["gateway"] or None, datetime.now(UTC))
     try:

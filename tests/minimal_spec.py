@@ -23,3 +23,21 @@ SECTIONS: dict[str, Any] = {
 def minimal_spec(**sections: Any) -> ModelSpec:
     """A valid model file with one numeric feature; `sections` replace or add some."""
     return ModelSpec.model_validate(SECTIONS | sections)
+
+
+def grouped_spec() -> ModelSpec:
+    """One with groups ``g`` and slices ``c``, which are judged from few rows on."""
+    return minimal_spec(
+        sensitivity="sensitive",
+        features=[{"name": "x", "type": "numeric"}, {"name": "c", "type": "categorical"}],
+        sensitive=[{"name": "gender", "column": "g"}],
+        evaluation={
+            "gates": [{"metric": "roc_auc", "min": 0.6}],
+            "slices": ["c"],
+            "bootstrap": 100,
+            "min_group_rows": 50,
+            "min_group_class_rows": 10,
+            "min_rows": 100,
+        },
+        business={"currency": "EUR", "decision": "call", "true_positive": 12, "false_positive": -3},
+    )

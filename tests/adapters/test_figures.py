@@ -18,8 +18,7 @@ from lifecycle.evaluation import BaselineScores, Estimate, Evaluation, evaluate
 from lifecycle.fairness import RATES
 from lifecycle.findings import Direction, Finding, Verdict
 from lifecycle.remedies import Outcome, Remedy
-from lifecycle.spec import ModelSpec
-from tests.minimal_spec import minimal_spec
+from tests.minimal_spec import grouped_spec
 
 pytestmark = pytest.mark.requirement("R11.1")
 
@@ -27,23 +26,6 @@ HOSTILE = "$\\frac{1}{0}$ <b>\n" + "ب" * 300
 STRANGE = ["", "$x^2$", HOSTILE, "\x00", "名前"]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PARITY, OPPORTUNITY, PREDICTIVE = RATES
-
-
-def model() -> ModelSpec:
-    return minimal_spec(
-        sensitivity="sensitive",
-        features=[{"name": "x", "type": "numeric"}, {"name": "c", "type": "categorical"}],
-        sensitive=[{"name": "gender", "column": "g"}],
-        evaluation={
-            "gates": [{"metric": "roc_auc", "min": 0.6}],
-            "slices": ["c"],
-            "bootstrap": 100,
-            "min_group_rows": 50,
-            "min_group_class_rows": 10,
-            "min_rows": 100,
-        },
-        business={"currency": "EUR", "decision": "call", "true_positive": 12, "false_positive": -3},
-    )
 
 
 @cache
@@ -63,7 +45,9 @@ def evaluation(kind: str = "usual") -> Evaluation:
         "prior": BaselineScores(np.full(400, 0.5), 0.5),
         "champion": None,
     }
-    return evaluate(model(), frame, labels, scores, 0.5, {} if kind == "no baseline" else baselines, 0, "hold-out")
+    return evaluate(
+        grouped_spec(), frame, labels, scores, 0.5, {} if kind == "no baseline" else baselines, 0, "hold-out"
+    )
 
 
 def size(picture: bytes) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.minimal_spec import minimal_spec
+from tests.minimal_spec import grouped_spec
 
 
 @pytest.fixture
@@ -48,23 +48,9 @@ def evaluation() -> Any:
 
     from lifecycle.evaluation import BaselineScores, evaluate
 
-    spec = minimal_spec(
-        sensitivity="sensitive",
-        features=[{"name": "x", "type": "numeric"}, {"name": "c", "type": "categorical"}],
-        sensitive=[{"name": "gender", "column": "g"}],
-        evaluation={
-            "gates": [{"metric": "roc_auc", "min": 0.6}],
-            "slices": ["c"],
-            "bootstrap": 100,
-            "min_group_rows": 50,
-            "min_group_class_rows": 10,
-            "min_rows": 100,
-        },
-        business={"currency": "EUR", "decision": "call", "true_positive": 12, "false_positive": -3},
-    )
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 400)
     frame = pd.DataFrame({"c": ["u"] * 380 + ["w"] * 20, "g": ["f"] * 200 + ["m"] * 180 + ["x"] * 20})
     scores = np.clip(labels * 0.3 + rng.uniform(0, 0.7, 400), 0, 1)
     baselines = {"prior": BaselineScores(np.full(400, 0.5), 0.5)}
-    return evaluate(spec, frame, labels, scores, 0.5, baselines, 0, "hold-out")
+    return evaluate(grouped_spec(), frame, labels, scores, 0.5, baselines, 0, "hold-out")
